@@ -1,0 +1,201 @@
+"""The manifest of a bundle: every record, the strict parse and the canonical dump. Nothing else knows the keys."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Literal, Union
+
+from edgekit.errors import ManifestError
+from edgekit.records import Record, dump_canonical, load_json, parse
+from edgekit.specs.audio import AudioSpec
+from edgekit.specs.image import ImageSpec
+from edgekit.specs.post import Postprocess
+from edgekit.specs.tensor import Datatype, Port, TensorInput
+from edgekit.specs.text import TextSpec
+
+FORMAT = 1
+MANIFEST_NAME = "manifest.json"
+MANIFEST_LIMIT_BYTES = 1 << 20
+FILE_LIMIT = 64
+
+InputSpec = Union[ImageSpec, AudioSpec, TextSpec, TensorInput]
+
+_SEGMENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+
+
+def check_file_name(name: str, key: str) -> None:
+    """Refuse a path that could mean something else on some system: one to three plain lower-case segments."""
+    segments = name.split("/")
+    good = len(segments) <= 3 and all(
+        _SEGMENT.fullmatch(s) and not _RESERVED.fullmatch(s) and not s.endswith(".") for s in segments
+    )
+    if not good:
+        raise ManifestError(
+            key, f"{name[:80]!r} is not a file name of a bundle ([a-z0-9][a-z0-9._-]*, at most 3 segments)"
+        )
+
+
+class FileFact(Record):
+    """What a file of the bundle must be."""
+
+    size: int
+    sha256: str
+
+    def check(self) -> None:
+        if self.size < 0:
+            raise ManifestError("size", f"expected 0 or more, got {self.size}")
+        if not re.fullmatch(r"[0-9a-f]{64}", self.sha256):
+            raise ManifestError("sha256", "expected 64 hexadecimal digits")
+
+
+class State(Record):
+    """A tensor that a stream carries from one run to the next: `output` goes back into `input`.
+
+    init: `zeros`; predict and each new stream start from it. A free axis (-1) of the port starts at `batch`.
+    """
+
+    input: str
+    output: str
+    init: Literal["zeros"]
+
+
+class Constant(Record):
+    """A graph input that is the same in every run; data row by row."""
+
+    name: str
+    datatype: Datatype
+    shape: tuple[int, ...]
+    data: tuple[float, ...]
+
+
+class GraphSpec(Record):
+    """One model file and how it is wired into the flow.
+
+    role: what the file is (`model`, `encoder`, `decoder`, `image`, `text`, `audio`, `head`, ...).
+    data: the file with an ONNX graph's external weights, or null.
+    precision: tolerance class of its outputs.
+    """
+
+    name: str
+    file: str
+    data: str | None
+    runtime: Literal["onnxruntime", "litert"]
+    role: str
+    precision: Literal["float32", "float16", "int8", "int4"]
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+    state: tuple[State, ...]
+    constants: tuple[Constant, ...]
+
+
+class ExpectedTensor(Record):
+    """What a value of the flow must be for a golden sample.
+
+    file: the expected numbers, little-endian, row by row; all of them when `indices_seed` is null, else the
+    `count` ones that the seed picks, with mean and standard deviation over all.
+    """
+
+    value: str
+    stage: Literal["preprocess", "graph"]
+    datatype: Datatype
+    shape: tuple[int, ...]
+    file: str
+    indices_seed: int | None
+    count: int
+    mean: float
+    deviation: float
+
+
+class Tolerances(Record):
+    """Largest difference that still counts as equal, per class (DESIGN: tolerances).
+
+    preprocess: absolute; graph: relative to the largest magnitude of the expected tensor; same_decision: the
+    winning label must be the same unless the expected margin is smaller than the tolerance.
+    """
+
+    preprocess: float
+    graph: float
+    same_decision: bool
+
+
+class GoldenSample(Record):
+    """An input and what it must give; `sequence` is a stream's chunks or one entry for predict.
+
+    inputs: keyword -> {"file": name} or {"text": string} or {"texts": [..]} per entry of the sequence.
+    truth: `external` (computed by another implementation) or `self` (this package's own run).
+    """
+
+    name: str
+    truth: Literal["external", "self"]
+    origin: str
+    inputs: tuple[dict[str, Any], ...]
+    tensors: tuple[ExpectedTensor, ...]
+    result: Any
+    tolerances: Tolerances
+
+
+class Limits(Record):
+    """What is accepted before anything is decoded."""
+
+    pixels: int
+    image_bytes: int
+    audio_seconds: float
+    audio_bytes: int
+    audio_channels: int
+    text_bytes: int
+    candidates: int
+
+
+class Manifest(Record):
+    """Everything about a bundle; the sha256 of its canonical bytes is the bundle's digest."""
+
+    format: int
+    name: str
+    version: str
+    task: str
+    license: str
+    source: str
+    inputs: dict[str, InputSpec]
+    graphs: tuple[GraphSpec, ...]
+    postprocess: Postprocess
+    golden: tuple[GoldenSample, ...]
+    limits: Limits
+    target: str
+    requires: dict[str, str]
+    files: dict[str, FileFact]
+
+    def check(self) -> None:
+        if not _SEGMENT.fullmatch(self.name):
+            raise ManifestError("name", f"expected [a-z0-9][a-z0-9._-]*, got {self.name[:80]!r}")
+        if not re.fullmatch(r"\d{1,6}(\.\d{1,6}){0,3}", self.version):
+            raise ManifestError("version", f"expected numbers with dots, like 1.2.0, got {self.version[:80]!r}")
+        if len(self.files) > FILE_LIMIT:
+            raise ManifestError("files", f"at most {FILE_LIMIT}, got {len(self.files)}")
+        for name in self.files:
+            check_file_name(name, "files")
+            if name == MANIFEST_NAME:
+                raise ManifestError("files", f"{MANIFEST_NAME} cannot list itself")
+
+
+def parse_manifest(data: bytes) -> Manifest:
+    """The manifest that these bytes are; they must be its canonical form. Raises ManifestError."""
+    if len(data) > MANIFEST_LIMIT_BYTES:
+        raise ManifestError("", f"larger than {MANIFEST_LIMIT_BYTES} bytes")
+    document = load_json(data)
+    if not isinstance(document, dict):
+        raise ManifestError("", "expected a table")
+    found = document.get("format")
+    if found != FORMAT or type(found) is not int:
+        raise ManifestError(
+            "format", f"this edgekit reads format {FORMAT}, got {found!r}", hint="pip install --upgrade edgekit-sdk"
+        )
+    manifest = parse(Manifest, document)
+    if dump_canonical(manifest) != data:
+        raise ManifestError("", "not in canonical form (sorted keys, no spaces, shortest numbers)")
+    return manifest
+
+
+def dump_manifest(manifest: Manifest) -> bytes:
+    """The canonical bytes; `parse_manifest` gives the manifest back."""
+    return dump_canonical(manifest)

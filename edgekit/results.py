@@ -1,0 +1,91 @@
+"""The typed results of predict. Field names are the same in `to_dict()`, in the command line's JSON and in Java."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from edgekit.records import Json, Record
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+else:
+    Array = Any
+
+
+class Result(Record):
+    """Base of all results; `timings` is milliseconds per stage and not part of what is compared."""
+
+    timings: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Json]:
+        """Plain lists, numbers and strings, `timings` included."""
+        return {name: _plain(self.__dict__[name]) for name in (*self.fields_[1:], "timings")}
+
+    def __eq__(self, other: object) -> bool:
+        if type(self) is not type(other) or not isinstance(other, Result):
+            return False
+        mine, theirs = self.to_dict(), other.to_dict()
+        return all(mine[name] == theirs[name] for name in self.fields_[1:])
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+def _plain(value: Any) -> Json:
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, (tuple, list)):
+        return [_plain(v) for v in value]
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+class Classification(Result):
+    """`scores` maps label to score, best first; `label` and `score` are its first entry."""
+
+    label: str
+    score: float
+    scores: dict[str, float]
+
+    def __str__(self) -> str:
+        return _ranking(self.scores)
+
+
+class Similarity(Result):
+    """Candidate texts by score, best first, and the embeddings they came from (null: that side was not given)."""
+
+    label: str
+    score: float
+    scores: dict[str, float]
+    image_embedding: Array | None
+    audio_embedding: Array | None
+    text_embedding: Array | None
+
+    def __str__(self) -> str:
+        return _ranking(self.scores)
+
+
+class Embedding(Result):
+    """One vector, float32 (width,)."""
+
+    embedding: Array
+
+    def __str__(self) -> str:
+        shown = ", ".join(f"{x:.4f}" for x in self.embedding[:4].tolist())
+        return f"embedding of {len(self.embedding)} numbers: {shown}, ..."
+
+
+class Raw(Result):
+    """The values of the flow by name."""
+
+    tensors: dict[str, Array]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name}: {t.dtype} {tuple(t.shape)}" for name, t in self.tensors.items())
+
+
+def _ranking(scores: Mapping[str, float]) -> str:
+    return "\n".join(f"{score:7.4f}  {label}" for label, score in list(scores.items())[:5])
