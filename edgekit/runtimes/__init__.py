@@ -1,9 +1,14 @@
-"""Inference runtimes behind one small protocol."""
+"""Inference runtimes behind one small protocol.
+
+`load_graph` picks the runtime; nothing is imported before a graph needs it. What one runtime prints, raises or calls
+its tensors stays in its module.
+"""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgekit.records import Record
 from edgekit.specs.tensor import Datatype, Quantization
@@ -17,6 +22,7 @@ else:
     Array = Any
 
 Tensors = Mapping[str, Array]
+RuntimeName = Literal["onnxruntime", "litert"]
 
 
 class TensorSpec(Record):
@@ -35,6 +41,23 @@ class GraphTensors(Record):
     outputs: tuple[TensorSpec, ...]
 
 
+class Binding(Protocol):
+    """A graph run step after step by one thread, what it carries staying inside; see `Graph.bind`."""
+
+    def run(self, tensors: Tensors) -> dict[str, Array]:
+        """One step: the outputs that are not carried, by name; the arrays belong to the caller.
+
+        An input that is not given keeps what it was given last; a carried input that is given replaces what
+        the step before left. Raises GraphRefused, ClosedError.
+        """
+
+    def state(self) -> dict[str, Array]:
+        """A copy of what the next step would read, by carried input."""
+
+    def reset(self) -> None:
+        """Start again from the initial tensors; the other inputs keep what they were given last."""
+
+
 class Graph(Protocol):
     """A loaded graph. Arrays in and out are in the graph's own datatypes (quantised stay quantised)."""
 
@@ -44,6 +67,12 @@ class Graph(Protocol):
 
     def run(self, tensors: Tensors) -> dict[str, Array]:
         """Outputs by name; the arrays belong to the caller. Raises GraphRefused, ClosedError."""
+
+    def bind(self, carry: Mapping[str, str], initial: Tensors) -> Binding:
+        """Steps in which the output carry[i] of one is the input i of the next; shapes may grow on free axes.
+
+        initial: the first value of every carried input, and of any other input that stays the same.
+        """
 
     def close(self) -> None:
         """Free the runtime's memory; a second call does nothing."""
@@ -61,3 +90,27 @@ class Settings(Record):
     spinning: bool
     providers: tuple[str, ...]
     cache: str | None
+
+
+def load_graph(
+    runtime: RuntimeName, path: str | os.PathLike[str], settings: Settings, data: str | os.PathLike[str] | None
+) -> Graph:
+    """A loaded graph; the file is opened by the runtime through `path`, never read into Python.
+
+    data: the file with an ONNX graph's outside weights, in the same directory, or None. Raises GraphRefused,
+    BundleError (weights anywhere else), RuntimeMissing, ProviderInactive.
+    """
+    if runtime == "onnxruntime":
+        from edgekit.runtimes import onnx
+
+        return onnx.load(path, settings, data=data)
+    from edgekit.runtimes import litert
+
+    return litert.load(path, settings, data=data)
+
+
+def installed() -> dict[str, str]:
+    """The version of each runtime that this interpreter can import, by distribution name; imports them."""
+    from edgekit.runtimes import litert, onnx
+
+    return {**onnx.installed(), **litert.installed()}

@@ -1,0 +1,312 @@
+"""ONNX Runtime: .onnx and .ort graphs, weights beside them; only its public calls."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from edgekit.errors import BackendError, ClosedError, EdgekitError, GraphRefused, ProviderInactive, RuntimeMissing
+from edgekit.formats import mapped
+from edgekit.formats.external import check_external_data, plain_file_size
+from edgekit.formats.onnx import parse_onnx
+from edgekit.runtimes import Array, GraphTensors, Settings, Tensors, TensorSpec
+from edgekit.runtimes.checks import check_tensors, expected_tensors
+from edgekit.specs.tensor import NUMPY_NAMES, Datatype
+
+INSTALL_HINT = 'pip install "edgekit-sdk[onnx]"'
+CPU = "CPUExecutionProvider"
+LOG_FATAL = 4
+ORT_IDENTIFIER = b"ORTM"
+
+DATATYPES: dict[str, Datatype] = {
+    "tensor(bool)": "BOOL",
+    "tensor(int8)": "INT8",
+    "tensor(int16)": "INT16",
+    "tensor(int32)": "INT32",
+    "tensor(int64)": "INT64",
+    "tensor(uint8)": "UINT8",
+    "tensor(uint16)": "UINT16",
+    "tensor(uint32)": "UINT32",
+    "tensor(uint64)": "UINT64",
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeMissing(f"onnxruntime cannot be imported here ({error})", hint=INSTALL_HINT) from None
+    return onnxruntime
+
+
+def installed() -> dict[str, str]:
+    """{"onnxruntime": version}, or nothing when it cannot be imported."""
+    try:
+        return {"onnxruntime": str(_onnxruntime().__version__)}
+    except RuntimeMissing:
+        return {}
+
+
+def load(path: str | os.PathLike[str], settings: Settings, *, data: str | os.PathLike[str] | None) -> OnnxGraph:
+    """A session over the file at `path`, opened by the runtime itself; `data` is the file with outside weights.
+
+    Raises GraphRefused, BundleError (weights anywhere but in `data`), RuntimeMissing, ProviderInactive.
+    """
+    runtime = _onnxruntime()
+    path = os.fspath(path)
+    file = os.path.basename(path)
+    opsets = _check_file(path, file, None if data is None else os.fspath(data))
+    providers = _available_providers(runtime, settings, file)
+    options = _options(runtime, settings, is_ort=opsets is None)
+    try:
+        session = runtime.InferenceSession(path, sess_options=options, providers=providers, enable_fallback=False)
+    except Exception as error:
+        raise _load_error(file, opsets or {}, error, runtime.__version__) from None
+    active = session.get_providers()
+    if active[: len(settings.providers)] != list(settings.providers):
+        raise ProviderInactive(
+            f"{file}: expected {', '.join(settings.providers)} to run it, got {', '.join(active)}",
+            hint="the provider's own libraries (CUDA, cuDNN, TensorRT) are missing or do not match onnxruntime",
+        )
+    return OnnxGraph(runtime, session, file)
+
+
+def _check_file(path: str, file: str, data: str | None) -> dict[str, int] | None:
+    """The opsets of a .onnx whose outside weights, if any, are all in `data`; None for a .ort file."""
+    with mapped(path) as content:
+        if content[4:8] == ORT_IDENTIFIER:
+            return None
+        model = parse_onnx(content, file)
+    if data is not None and os.path.dirname(data) != os.path.dirname(path):
+        raise GraphRefused(f"{file}: expected its weights beside it, got {data}")
+    data_name = None if data is None else os.path.basename(data)
+    check_external_data(
+        model.external, file, data_name, lambda name: plain_file_size(os.path.join(os.path.dirname(path), name))
+    )
+    return model.opsets
+
+
+def _available_providers(runtime: Any, settings: Settings, file: str) -> list[str]:
+    available = runtime.get_available_providers()
+    for name in settings.providers:
+        if name not in available:
+            raise ProviderInactive(
+                f"{file}: expected {name}, this onnxruntime {runtime.__version__} has {', '.join(available)}",
+                hint="install the onnxruntime build that has this provider, or ask for one of those listed",
+            )
+    return [*settings.providers, *(() if CPU in settings.providers else (CPU,))]
+
+
+def _options(runtime: Any, settings: Settings, *, is_ort: bool) -> Any:
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = settings.threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = LOG_FATAL
+    if not settings.spinning:
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if is_ort:
+        options.add_session_config_entry("session.load_model_format", "ORT")
+    if os.uname().machine in ("x86_64", "AMD64"):
+        # U8S8 products saturate in 16 bits on x86 without VNNI; this makes them exact there.
+        options.add_session_config_entry("session.x64quantprecision", "1")
+    return options
+
+
+class OnnxGraph:
+    """A session; calls from several threads run side by side."""
+
+    def __init__(self, runtime: Any, session: Any, file: str) -> None:
+        self._runtime = runtime
+        self._session: Any = session
+        self.file = file
+        self.providers: tuple[str, ...] = tuple(session.get_providers())
+        self._spec = GraphTensors(
+            inputs=tuple(_spec(file, "input", node) for node in session.get_inputs()),
+            outputs=tuple(_spec(file, "output", node) for node in session.get_outputs()),
+        )
+        self._expected = expected_tensors(self._spec.inputs)
+        self._output_names = [t.name for t in self._spec.outputs]
+
+    @property
+    def spec(self) -> GraphTensors:
+        """What goes in and what comes out."""
+        return self._spec
+
+    def session(self) -> Any:
+        """The runtime's own object. Raises ClosedError."""
+        session = self._session
+        if session is None:
+            raise ClosedError(f"{self.file}: used after close()")
+        return session
+
+    def run(self, tensors: Tensors) -> dict[str, Array]:
+        """Outputs by name; the arrays belong to the caller. Raises GraphRefused, ClosedError."""
+        session = self.session()
+        check_tensors(self._expected, tensors, self.file)
+        try:
+            outputs = session.run(self._output_names, tensors)
+        except Exception as error:
+            raise _run_error(self.file, error) from None
+        return dict(zip(self._output_names, outputs))
+
+    def bind(self, carry: Mapping[str, str], initial: Tensors) -> OnnxBinding:
+        """Steps in which the output carry[i] of one is the input i of the next, without a copy."""
+        return OnnxBinding(self, self._runtime, carry, initial)
+
+    def close(self) -> None:
+        """Free the session when the calls that are under way have ended; a second call does nothing."""
+        self._session = None
+
+
+def _spec(file: str, kind: str, node: Any) -> TensorSpec:
+    datatype = DATATYPES.get(node.type)
+    if datatype is None:
+        raise GraphRefused(f"{file}: {kind} {node.name!r} is a {node.type}, expected a tensor of a plain number type")
+    shape = tuple(axis if type(axis) is int and axis >= 0 else -1 for axis in node.shape)
+    return TensorSpec(name=node.name, datatype=datatype, shape=shape, quantization=None)
+
+
+class OnnxBinding:
+    """A graph with bound buffers; for one thread.
+
+    A carried pair whose shape is fixed swaps two buffers; one that grows gets the runtime's new output each step.
+    """
+
+    def __init__(self, graph: OnnxGraph, runtime: Any, carry: Mapping[str, str], initial: Tensors) -> None:
+        import numpy as np
+
+        self._np = np
+        self._graph = graph
+        self._value = runtime.OrtValue.ortvalue_from_numpy
+        self._specs = {t.name: t for t in graph.spec.inputs}
+        outputs = {t.name: t for t in graph.spec.outputs}
+        for source, target in carry.items():
+            if source not in self._specs or target not in outputs:
+                raise GraphRefused(
+                    f"{graph.file}: cannot carry output {target!r} into input {source!r}: expected one of "
+                    f"{list(outputs)} and one of {list(self._specs)}"
+                )
+            if source not in initial:
+                raise GraphRefused(f"{graph.file}: carried input {source!r} has no initial tensor")
+        self._carry = dict(carry)
+        self._input_of = {target: source for source, target in carry.items()}
+        if len(self._input_of) != len(self._carry):
+            raise GraphRefused(f"{graph.file}: one output cannot be carried into several inputs")
+        self._outputs = [t.name for t in graph.spec.outputs]
+        self._initial = {name: np.array(array, order="C") for name, array in initial.items()}
+        self._binding: Any = graph.session().io_binding()
+        self._bound: dict[str, Any] = {}
+        self._spare: dict[str, Any] = {}
+        for source, target in self._carry.items():
+            spec = outputs[target]
+            if -1 not in spec.shape and spec.datatype != "BYTES":
+                self._spare[source] = self._value(np.zeros(spec.shape, NUMPY_NAMES[spec.datatype]))
+        for name, array in self._initial.items():
+            self._give(name, array)
+
+    def _give(self, name: str, array: Array) -> None:
+        """Bind a copy of an array as an input."""
+        spec = self._specs.get(name)
+        if spec is None:
+            raise GraphRefused(f"{self._graph.file}: expected the inputs {list(self._specs)}, got {name!r}")
+        check_tensors(expected_tensors((spec,)), {name: array}, self._graph.file)
+        value = self._value(self._np.array(array, order="C"))
+        self._bound[name] = value
+        self._binding.bind_ortvalue_input(name, value)
+
+    def run(self, tensors: Tensors) -> dict[str, Array]:
+        """One step; see Binding.run. After an error what is carried is that of the last step that succeeded."""
+        session = self._graph.session()
+        for name, array in tensors.items():
+            self._give(name, array)
+        missing = [name for name in self._specs if name not in self._bound]
+        if missing:
+            raise GraphRefused(f"{self._graph.file}: inputs {missing} have not been given")
+        binding, spare = self._binding, self._spare
+        try:
+            for output in self._outputs:
+                source = self._input_of.get(output)
+                if source in spare:
+                    binding.bind_ortvalue_output(output, spare[source])
+                else:
+                    binding.bind_output(output)
+            session.run_with_iobinding(binding)
+            values = binding.get_outputs()
+        except Exception as error:
+            raise _run_error(self._graph.file, error) from None
+        results = {}
+        for output, value in zip(self._outputs, values):
+            source = self._input_of.get(output)
+            if source is None:
+                results[output] = value.numpy()
+                continue
+            if source in spare:
+                value, spare[source] = spare[source], self._bound[source]
+            self._bound[source] = value
+            binding.bind_ortvalue_input(source, value)
+        return results
+
+    def state(self) -> dict[str, Array]:
+        """A copy of what the next step would read, by carried input."""
+        return {name: self._np.array(self._bound[name].numpy()) for name in self._carry}
+
+    def reset(self) -> None:
+        """Start again from the initial tensors."""
+        for name in self._carry:
+            self._give(name, self._initial[name])
+
+
+def _told(error: Exception) -> str:
+    """What the runtime says, without its own prefix and source lines."""
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", str(error))
+    text = re.sub(
+        r"\S*/onnxruntime/\S+:\d+ .*?(?=\S+ was false\.|$)", "", text.strip().splitlines()[0] if text.strip() else ""
+    )
+    return text.strip()[:500] or type(error).__name__
+
+
+def _load_error(file: str, opsets: Mapping[str, int], error: Exception, version: str) -> EdgekitError:
+    text = str(error)
+    if isinstance(error, MemoryError):
+        return BackendError(f"{file}: not enough memory to load it")
+    domain_op = re.search(r"Fatal error: ([\w.]*):(\w+)\((-?\d+)\) is not a registered", text)
+    if domain_op:
+        domain, op = domain_op[1], domain_op[2]
+        return _op_missing(file, op, domain, opsets, version)
+    kernel = re.search(r"Could not find an implementation for (?:([\w.]+)[.:])?(\w+)\((\d+)\)", text)
+    if kernel:
+        return _op_missing(file, kernel[2], kernel[1] or "", {kernel[1] or "": int(kernel[3])}, version)
+    opset = re.search(r"Opset (\d+) is under development.*?domain (\S+) is till opset (\d+)", text, re.S)
+    if opset:
+        return GraphRefused(
+            f"{file}: needs opset {opset[1]} of {opset[2]}, onnxruntime {version} has {opset[3]}",
+            hint="update onnxruntime, or export the model for an older opset",
+        )
+    ir = re.search(r"Unsupported model IR version: (\d+), max supported IR version: (\d+)", text)
+    if ir:
+        return GraphRefused(
+            f"{file}: needs ONNX IR version {ir[1]}, onnxruntime {version} has {ir[2]}",
+            hint="update onnxruntime, or save the model with an older IR version",
+        )
+    return GraphRefused(f"{file}: onnxruntime {version} refuses it: {_told(error)}")
+
+
+def _op_missing(file: str, op: str, domain: str, opsets: Mapping[str, int], version: str) -> GraphRefused:
+    opset = opsets.get(domain, opsets.get("" if domain == "ai.onnx" else domain))
+    of = f" of {domain or 'ai.onnx'}" + (f" opset {opset}" if opset is not None else "")
+    return GraphRefused(
+        f"{file}: onnxruntime {version} has no operator {op}{of}",
+        hint="update onnxruntime, or export the model without this operator (custom operators cannot be bundled)",
+    )
+
+
+def _run_error(file: str, error: Exception) -> EdgekitError:
+    if isinstance(error, MemoryError):
+        return BackendError(f"{file}: not enough memory to run it")
+    return GraphRefused(f"{file}: onnxruntime could not run it: {_told(error)}")
