@@ -88,7 +88,7 @@ class _Reader:
                 producer[number - 2] = wire.text(a, b)
             elif number == 8:
                 domain, version = self._opset(a, b)
-                opsets[_plain_domain(domain)] = version
+                opsets[plain_domain(domain)] = version
             elif number == 7:
                 if graph is not None:  # protobuf would merge the two; a reader that does not would see less
                     raise wire.refuse("two graphs")
@@ -162,7 +162,7 @@ class _Reader:
             elif number == 2 and not output:
                 self._expect(number, kind, _NODE_WIRE)
                 output = wire.text(a, b)
-        self.ops[op, _plain_domain(domain)] += 1
+        self.ops[op, plain_domain(domain)] += 1
         for a, b in attributes:
             self._attribute(a, b, output, depth)
 
@@ -341,7 +341,7 @@ _ATTRIBUTE_WIRE = {5: BYTES, 6: BYTES, 10: BYTES, 11: BYTES, 22: BYTES, 23: BYTE
 _TENSOR_WIRE = {2: VARINT, 8: BYTES, 9: BYTES, 13: BYTES, 14: VARINT}
 
 
-def _plain_domain(domain: str) -> str:
+def plain_domain(domain: str) -> str:
     """ONNX has two spellings of its own domain."""
     return "" if domain == "ai.onnx" else domain
 

@@ -86,7 +86,7 @@ def read_metadata(path: str | os.PathLike[str], name: str) -> bytes | None:
 
 
 def unique_names(names: Sequence[str], fallback: str) -> list[str]:
-    """Names that tell tensors apart: an empty one becomes `fallback`, a second of the same name gets `#2`, and so on."""
+    """Names that tell tensors apart: an empty one becomes `fallback`, the second of a name gets `#2`, and so on."""
     result: list[str] = []
     taken = set(names)
     for name in names:
