@@ -10,15 +10,12 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from edgekit.errors import GraphRefused
 from edgekit.records import Record
-from edgekit.specs.tensor import DATATYPES, Datatype, Port, Quantization
+from edgekit.specs.tensor import Datatype, Quantization
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-    from edgekit.manifest import GraphSpec
 
     Array = NDArray[np.generic]
 else:
@@ -26,9 +23,6 @@ else:
 
 Tensors = Mapping[str, Array]
 RuntimeName = Literal["onnxruntime", "litert"]
-
-SCALE_TOLERANCE = 1e-6
-"""Relative; a float32 scale and its decimal text differ by less."""
 
 
 class TensorSpec(Record):
@@ -120,72 +114,3 @@ def installed() -> dict[str, str]:
     from edgekit.runtimes import litert, onnx
 
     return {**onnx.installed(), **litert.installed()}
-
-
-def fits(shape: tuple[int, ...], declared: tuple[int, ...]) -> bool:
-    """Whether a shape is one of those declared, -1 being any size."""
-    return len(shape) == len(declared) and all(d in (-1, s) for s, d in zip(shape, declared))
-
-
-def describe(dtype_name: str, shape: tuple[int, ...]) -> str:
-    """Datatype and shape in a manifest's words, `?` for a free axis."""
-    axes = ", ".join("?" if axis < 0 else str(axis) for axis in shape)
-    return f"{DATATYPES.get(dtype_name, dtype_name)} ({axes})"
-
-
-def check_ports(graph: GraphSpec, tensors: GraphTensors) -> None:
-    """Raise GraphRefused unless the manifest's ports are the graph's own tensors.
-
-    Every input needs a port or a constant; an output without a port is not read. A port's axis may fix a free one
-    of the graph, never the other way round. A port with quantisation needs the graph's scale and zero point
-    where the graph states them (its rounding is the manifest's own affair).
-    """
-    where = f"graph {graph.name!r} ({graph.file})"
-    inputs = {t.name: t for t in tensors.inputs}
-    outputs = {t.name: t for t in tensors.outputs}
-    for port in graph.inputs:
-        _check_port(where, "input", port, inputs)
-    for port in graph.outputs:
-        _check_port(where, "output", port, outputs)
-    for constant in graph.constants:
-        tensor = inputs.get(constant.name)
-        if tensor is None:
-            raise GraphRefused(f"{where}: constant {constant.name!r} is no input, expected one of {sorted(inputs)}")
-        if constant.datatype != tensor.datatype or not fits(constant.shape, tensor.shape):
-            raise _differs(where, "constant", constant.name, tensor, constant.datatype, constant.shape)
-    given = [p.name for p in graph.inputs] + [c.name for c in graph.constants]
-    missing = sorted(inputs.keys() - set(given))
-    doubled = sorted({name for name in given if given.count(name) > 1})
-    if missing or doubled:
-        raise GraphRefused(f"{where}: each input once, got none for {missing} and several for {doubled}")
-    for state in graph.state:
-        if state.input not in inputs or state.output not in outputs:
-            raise GraphRefused(
-                f"{where}: state {state.output!r} -> {state.input!r}: expected an output of {sorted(outputs)} "
-                f"and an input of {sorted(inputs)}"
-            )
-
-
-def _check_port(where: str, kind: str, port: Port, tensors: Mapping[str, TensorSpec]) -> None:
-    tensor = tensors.get(port.name)
-    if tensor is None:
-        raise GraphRefused(f"{where}: expected an {kind} {port.name!r}, the graph has {sorted(tensors)}")
-    if port.datatype != tensor.datatype or not fits(port.shape, tensor.shape):
-        raise _differs(where, kind, port.name, tensor, port.datatype, port.shape)
-    mine, own = port.quantization, tensor.quantization
-    if mine is None or own is None:
-        return
-    if abs(mine.scale - own.scale) > SCALE_TOLERANCE * own.scale or mine.zero_point != own.zero_point:
-        raise GraphRefused(
-            f"{where}: {kind} {port.name!r}: expected scale {mine.scale} and zero point {mine.zero_point}, "
-            f"the graph has {own.scale} and {own.zero_point}"
-        )
-
-
-def _differs(
-    where: str, kind: str, name: str, tensor: TensorSpec, datatype: str, shape: tuple[int, ...]
-) -> GraphRefused:
-    return GraphRefused(
-        f"{where}: {kind} {name!r}: expected {describe(datatype, shape)}, "
-        f"the graph has {describe(tensor.datatype, tensor.shape)}"
-    )

@@ -48,7 +48,7 @@ def quantize(values: Array, quantization: Quantization, dtype: np.dtype[Any] | s
 
 def dequantize(values: Array, quantization: Quantization) -> Array:
     """Whole numbers, any shape -> float32: scale * (q - zero_point)."""
-    wide = np.int32 if values.dtype.itemsize < 4 else np.int64
-    centred = values.astype(wide) - wide(quantization.zero_point)
+    wide = values.astype(np.int32 if values.dtype.itemsize < 4 else np.int64)
+    centred = wide - quantization.zero_point
     result: Array = centred.astype(np.float32) * np.float32(quantization.scale)
     return result
