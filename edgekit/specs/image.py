@@ -11,6 +11,14 @@ from edgekit.specs.tensor import Quantization
 Filter = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 
+class Align(Record):
+    """Turn the picture a quarter clockwise when its long axis is not that of (height, width); Donut's, comes first."""
+
+    step: Literal["align_long_axis"]
+    height: int
+    width: int
+
+
 class Resize(Record):
     """Scale the picture.
 
@@ -21,16 +29,20 @@ class Resize(Record):
         fit            the largest size inside (height, width) that keeps the aspect
         cover          the smallest size that covers (height, width) and keeps the aspect
         least_change   keeps the aspect, by the factor of (height, width) nearer to 1 (DPT)
-    longest: cap of the long side in pixels, 0 = none (DETR's `longest_edge`).
+        thumbnail      Donut's: no side above (height, width), never enlarged, the other side rounded; a reduction
+                       of 4 or more goes through whole-number averaging first (Pillow's `reducing_gap` of 2)
+    longest: cap of the long side in pixels, 0 = none (DETR's and YOLOS's `longest_edge`).
     multiple_of: sides are rounded to a multiple of it, 1 = any.
-    rounding: how a real side length becomes pixels.
-    shrink_only: never enlarge (Pillow's `thumbnail`).
-    antialias: false samples without the support growing on reduction.
-    arithmetic: `pillow` is Pillow's own fixed-point resampling, to the bit; `matrix` is float32 products.
+    rounding: how a real side length, or its number of multiples, becomes whole.
+    shrink_only: never enlarge.
+    antialias: false samples without the support growing on reduction: TensorFlow's and OpenCV's half-pixel
+        bilinear (needs `matrix`, or `nearest`).
+    arithmetic: `pillow` is Pillow's own fixed-point resampling, to the bit; `pillow_fused` computes only what a
+        following crop keeps, at most 1 of 255 away; `matrix` is float32 products, rounded to 0-255 after.
     """
 
     step: Literal["resize"]
-    mode: Literal["stretch", "shortest_edge", "longest_edge", "fit", "cover", "least_change"]
+    mode: Literal["stretch", "shortest_edge", "longest_edge", "fit", "cover", "least_change", "thumbnail"]
     height: int
     width: int
     longest: int
@@ -39,7 +51,7 @@ class Resize(Record):
     shrink_only: bool
     filter: Filter
     antialias: bool
-    arithmetic: Literal["pillow", "matrix"]
+    arithmetic: Literal["pillow", "pillow_fused", "matrix"]
 
     def check(self) -> None:
         for name, least in (("height", 1), ("width", 1), ("longest", 0), ("multiple_of", 1)):
@@ -47,12 +59,17 @@ class Resize(Record):
                 raise ManifestError(name, f"expected {least} to 65536, got {self.__dict__[name]}")
         if self.mode in ("shortest_edge", "longest_edge") and self.height != self.width:
             raise ManifestError("width", f"{self.mode} needs height = width, got {self.height} and {self.width}")
+        if self.longest and self.mode != "shortest_edge":
+            raise ManifestError("longest", f"caps shortest_edge only, mode is {self.mode}")
+        if not self.antialias and self.filter != "nearest" and self.arithmetic != "matrix":
+            raise ManifestError("antialias", f"{self.arithmetic} always averages on reduction; false needs matrix")
 
 
 class Crop(Record):
     """Cut out the centre: (height, width) pixels, or `fraction` of each side (then height = width = 0).
 
     A picture smaller than the crop is padded with `fill` (0-255) around its centre, as transformers does.
+    fraction: 0 with a size; else length - 2 x floor((length - length x fraction) / 2) (TensorFlow's central_crop).
     rounding: of the offset (length - crop) / 2: `floor` (transformers), `nearest_even` (torchvision).
     """
 
@@ -62,6 +79,16 @@ class Crop(Record):
     fraction: float
     rounding: Literal["floor", "nearest_even"]
     fill: float
+
+    def check(self) -> None:
+        if not 0.0 <= self.fraction <= 1.0:
+            raise ManifestError("fraction", f"expected 0 to 1, got {self.fraction}")
+        by_fraction = self.fraction > 0.0
+        for name in ("height", "width"):
+            side = self.__dict__[name]
+            if not (side == 0 if by_fraction else 1 <= side <= 65536):
+                raise ManifestError(name, f"expected 1 to 65536, or 0 with a fraction, got {side}")
+        _check_level("fill", self.fill)
 
 
 class Pad(Record):
@@ -80,6 +107,20 @@ class Pad(Record):
     fill: tuple[float, ...]
     stage: Literal["pixels", "normalized"]
 
+    def check(self) -> None:
+        for name in ("height", "width"):
+            if not 0 <= self.__dict__[name] <= 65536 or (self.to == "size") != (self.__dict__[name] > 0):
+                raise ManifestError(name, f"expected 1 to 65536 for `size`, else 0, got {self.__dict__[name]}")
+        if not 1 <= self.multiple_of <= 65536:
+            raise ManifestError("multiple_of", f"expected 1 to 65536, got {self.multiple_of}")
+        for index, level in enumerate(self.fill if self.stage == "pixels" else ()):
+            _check_level(f"fill[{index}]", level)
+
+
+def _check_level(key: str, level: float) -> None:
+    if not (0.0 <= level <= 255.0 and level == int(level)):
+        raise ManifestError(key, f"expected a whole number from 0 to 255, got {level}")
+
 
 class ImageSpec(Record):
     """An image input; `value` names the tensor it makes, `mask` the (1, H, W) int64 mask of real pixels, if any.
@@ -88,9 +129,10 @@ class ImageSpec(Record):
     orientation: `exif` turns the picture as its EXIF tag says; `ignore` does not.
     alpha: `drop` keeps the colours under it; `white` and `black` blend onto that background.
     colour: channel order of the tensor; `grey` has one channel (Pillow's L = 0.299 R + 0.587 G + 0.114 B).
-    steps: geometric steps in order; pads of stage `normalized` come last.
-    scale, offset, mean, std: y = ((x * scale + offset) - mean) / std for x in 0..255, in float32; one mean
-        and std per channel.
+    steps: geometric steps in order; one pad of stage `normalized` may come last.
+    scale, offset, mean, std: y = ((x * scale + offset) - mean) / std for x in 0..255, where x * scale is taken in
+        float64 and rounded to float32, the rest in float32 (transformers); one mean and std per channel. Twice
+        as many std divide twice (EfficientNet's `include_top`).
     """
 
     kind: Literal["image"]
@@ -100,7 +142,7 @@ class ImageSpec(Record):
     orientation: Literal["exif", "ignore"]
     alpha: Literal["drop", "white", "black"]
     colour: Literal["rgb", "bgr", "grey"]
-    steps: tuple[Union[Resize, Crop, Pad], ...]
+    steps: tuple[Union[Align, Resize, Crop, Pad], ...]
     scale: float
     offset: float
     mean: tuple[float, ...]
@@ -111,11 +153,43 @@ class ImageSpec(Record):
 
     def check(self) -> None:
         channels = 1 if self.colour == "grey" else 3
-        for name in ("mean", "std"):
-            found = len(self.__dict__[name])
-            if found != channels:
-                raise ManifestError(name, f"expected {channels} numbers for {self.colour}, got {found}")
+        if len(self.mean) != channels:
+            raise ManifestError("mean", f"expected {channels} numbers for {self.colour}, got {len(self.mean)}")
+        if len(self.std) not in (channels, 2 * channels):
+            raise ManifestError("std", f"expected {channels} numbers for {self.colour}, got {len(self.std)}")
         if any(s == 0.0 for s in self.std):
             raise ManifestError("std", "0 cannot divide")
         if (self.quantization is not None) != (self.dtype in ("uint8", "int8")):
             raise ManifestError("quantization", f"goes with uint8 and int8 only, dtype is {self.dtype}")
+        for index, step in enumerate(self.steps):
+            key = f"steps[{index}]"
+            if isinstance(step, Align) and index > 0:
+                raise ManifestError(key, "align_long_axis comes first")
+            if isinstance(step, Pad):
+                if len(step.fill) != channels:
+                    raise ManifestError(f"{key}.fill", f"expected {channels} numbers, got {len(step.fill)}")
+                if step.stage == "normalized" and index < len(self.steps) - 1:
+                    raise ManifestError(f"{key}.stage", "a pad in normalized units comes last")
+
+
+class Geometry(Record):
+    """Where the pixels of a tensor come from: original x = x * scale_x + offset_x, and the same for y.
+
+    height, width: of the original picture, after its orientation was applied. Coordinates run along pixel edges:
+    (0, 0) is the top left corner, (width, height) the bottom right one.
+    content_*: the part of the tensor that shows picture, in tensor pixels; the rest is padding.
+    turned: the picture was turned a quarter clockwise first; then the formula gives (x, y) of the turned picture,
+    and the original's are (y, height - x).
+    """
+
+    height: int
+    width: int
+    scale_y: float
+    scale_x: float
+    offset_y: float
+    offset_x: float
+    content_top: int
+    content_left: int
+    content_height: int
+    content_width: int
+    turned: bool

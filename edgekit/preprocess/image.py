@@ -1,0 +1,214 @@
+"""A decoded picture becomes a tensor: geometric steps, then a table of 256 numbers per channel, then the layout.
+
+Exact means: the numbers that Pillow's resize of the whole picture and numpy's normalisation of it give, to the bit.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Union
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from edgekit.preprocess import geometry, levels
+from edgekit.preprocess.picture import Box, Picture
+from edgekit.preprocess.resample import Axis, reach, resample
+from edgekit.specs.image import Geometry, ImageSpec
+
+Array = NDArray[Any]
+Pixels = Union[Image.Image, NDArray[np.uint8]]
+
+_FILTERS = {
+    "nearest": Image.Resampling.NEAREST,
+    "box": Image.Resampling.BOX,
+    "bilinear": Image.Resampling.BILINEAR,
+    "hamming": Image.Resampling.HAMMING,
+    "bicubic": Image.Resampling.BICUBIC,
+    "lanczos": Image.Resampling.LANCZOS,
+}
+
+
+def transform(spec: ImageSpec, picture: Picture) -> tuple[dict[str, Array], Geometry]:
+    """The tensor `spec.value` (batch axis 1), the mask if the spec names one, and where the tensor's pixels come from.
+
+    Every array is new and belongs to the caller. Raises InputError when a step has no meaning for this size.
+    """
+    operations = geometry.plan(spec.steps, picture.height, picture.width)
+    outer = None
+    inner = operations
+    if operations and isinstance(operations[-1], geometry.Window) and operations[-1].normalized:
+        outer, inner = operations[-1], operations[:-1]
+    pixels = _as_array(_move(picture, inner))
+    tensors = {spec.value: _to_tensor(spec, pixels, outer)}
+    where = geometry.trace(operations, picture.height, picture.width)
+    if spec.mask is not None:
+        tensors[spec.mask] = _mask(spec, pixels, outer, where)
+    return tensors, where
+
+
+def _move(picture: Picture, operations: list[geometry.Operation]) -> Pixels:
+    """The geometric steps; a crop right after a resize is taken together with it."""
+    pixels: Pixels = picture.pixels
+    box = picture.box
+    at = 0
+    while at < len(operations):
+        operation = operations[at]
+        at += 1
+        if isinstance(operation, geometry.Turn):
+            turn = Image.Transpose.ROTATE_270
+            pixels = pixels.transpose(turn) if isinstance(pixels, Image.Image) else np.rot90(pixels, 3)
+        elif isinstance(operation, geometry.Window):
+            pixels = _window(pixels, operation)
+        else:
+            cut = geometry.Window(0, 0, operation.height, operation.width, (), False)
+            following = operations[at] if at < len(operations) else None
+            if isinstance(following, geometry.Window) and _inside(following, operation):
+                cut, at = following, at + 1
+            pixels = _resize(pixels, operation, cut, box)
+        height, width = _size(pixels)
+        box = (0.0, 0.0, float(width), float(height))
+    return pixels
+
+
+def _inside(window: geometry.Window, scale: geometry.Scale) -> bool:
+    fits = window.top + window.height <= scale.height and window.left + window.width <= scale.width
+    return fits and window.top >= 0 and window.left >= 0
+
+
+def _size(pixels: Pixels) -> tuple[int, int]:
+    return (pixels.height, pixels.width) if isinstance(pixels, Image.Image) else (pixels.shape[0], pixels.shape[1])
+
+
+def _as_array(pixels: Pixels) -> NDArray[np.uint8]:
+    if isinstance(pixels, Image.Image):
+        array = np.asarray(pixels)
+        return array if array.ndim == 3 else array[:, :, None]
+    return pixels
+
+
+def _as_image(pixels: Pixels) -> Image.Image:
+    if isinstance(pixels, Image.Image):
+        return pixels
+    return Image.fromarray(np.ascontiguousarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0]))
+
+
+def _window(pixels: Pixels, window: geometry.Window) -> Pixels:
+    """Crop, pad, or both at once: the part of the picture that the window shows, the rest filled."""
+    height, width = _size(pixels)
+    bottom, right = window.top + window.height, window.left + window.width
+    if isinstance(pixels, Image.Image):
+        if window.top >= 0 and window.left >= 0 and bottom <= height and right <= width:
+            return pixels.crop((window.left, window.top, right, bottom))
+        bands = len(pixels.getbands())
+        fill = tuple(int(level) for level in window.fill) * (bands // len(window.fill))
+        canvas = Image.new(pixels.mode, (window.width, window.height), fill if bands > 1 else fill[0])
+        canvas.paste(pixels, (-window.left, -window.top))
+        return canvas
+    top, left = max(window.top, 0), max(window.left, 0)
+    shown = pixels[top : min(bottom, height), left : min(right, width)]
+    if shown.shape[:2] == (window.height, window.width):
+        return shown
+    array = np.empty((window.height, window.width, pixels.shape[2]), np.uint8)
+    array[:] = window.fill
+    down, across = top - window.top, left - window.left
+    array[down : down + shown.shape[0], across : across + shown.shape[1]] = shown
+    return array
+
+
+def _resize(pixels: Pixels, scale: geometry.Scale, cut: geometry.Window, box: Box) -> Pixels:
+    """The part `cut` of the picture scaled to (scale.height, scale.width)."""
+    if scale.step.arithmetic == "matrix":
+        return _resize_matrix(_as_array(pixels), scale, cut, box)
+    image = _as_image(pixels)
+    if scale.reduce != (1, 1):
+        image, box = _reduce(image, scale)
+    if scale.step.arithmetic == "pillow_fused":
+        return _resize_fused(image, scale, cut, box)
+    return _resize_exact(image, scale, cut, box)
+
+
+def _resize_matrix(pixels: NDArray[np.uint8], scale: geometry.Scale, cut: geometry.Window, box: Box) -> Pixels:
+    height, width = pixels.shape[:2]
+    step = scale.step
+    antialias = step.antialias and step.filter != "nearest"
+    rows = Axis(height, scale.height, cut.top, cut.top + cut.height, (box[1], box[3]), step.filter, antialias)
+    columns = Axis(width, scale.width, cut.left, cut.left + cut.width, (box[0], box[2]), step.filter, antialias)
+    return resample(pixels, rows, columns)
+
+
+def _resize_fused(image: Image.Image, scale: geometry.Scale, cut: geometry.Window, box: Box) -> Image.Image:
+    """Pillow's resize of the part that the crop shows; its corners are float32 in Pillow, hence the last bit."""
+    across, down = (box[2] - box[0]) / scale.width, (box[3] - box[1]) / scale.height
+    left, top = box[0] + cut.left * across, box[1] + cut.top * down
+    right, bottom = box[0] + (cut.left + cut.width) * across, box[1] + (cut.top + cut.height) * down
+    part = (left, top, min(right, float(image.width)), min(bottom, float(image.height)))
+    return image.resize((cut.width, cut.height), _FILTERS[scale.step.filter], box=part)
+
+
+def _resize_exact(image: Image.Image, scale: geometry.Scale, cut: geometry.Window, box: Box) -> Image.Image:
+    """Pillow's resize of the whole picture, then the crop, without what the crop throws away.
+
+    Pillow resamples along rows first, rounds to 0-255, then along columns. Each pass done by itself gives the same
+    pixels, so rows that no output needs are left out of the first pass, columns outside the crop out of the second.
+    """
+    how = _FILTERS[scale.step.filter]
+    size = (scale.width, scale.height)
+    whole = (cut.height, cut.width) == (scale.height, scale.width)
+    full = box == (0.0, 0.0, image.width, image.height)
+    if whole or not full or scale.step.filter == "nearest":
+        image = image.resize(size, how, box=box)
+        return image if whole else image.crop((cut.left, cut.top, cut.left + cut.width, cut.top + cut.height))
+    rows = Axis(
+        image.height, scale.height, cut.top, cut.top + cut.height, (0.0, float(image.height)), scale.step.filter, True
+    )
+    first, last = reach(rows, rows.start)[0], reach(rows, rows.stop - 1)[1]
+    part = (0, first, image.width, last)
+    middle = image.resize((scale.width, last - first), how, box=part)
+    middle = middle.crop((cut.left, 0, cut.left + cut.width, last - first))
+    if scale.height != image.height:
+        tall = Image.new(image.mode, (cut.width, image.height))
+        tall.paste(middle, (0, first))
+        return tall.resize((cut.width, scale.height), how).crop((0, cut.top, cut.width, cut.top + cut.height))
+    return middle.crop((0, cut.top - first, cut.width, cut.top - first + cut.height))
+
+
+def _reduce(image: Image.Image, scale: geometry.Scale) -> tuple[Image.Image, Box]:
+    """Averages over whole numbers of pixels first, as Pillow's `reducing_gap` does for a whole picture."""
+    down, across = scale.reduce
+    box = (0.0, 0.0, image.width / across, image.height / down)
+    return image.reduce((across, down)), box
+
+
+def _to_tensor(spec: ImageSpec, pixels: NDArray[np.uint8], outer: geometry.Window | None) -> Array:
+    height, width, channels = pixels.shape
+    table = levels.table(spec)
+    top = left = 0
+    full_height, full_width = height, width
+    if outer is not None:
+        top, left, full_height, full_width = -outer.top, -outer.left, outer.height, outer.width
+    channels_first = spec.layout == "nchw"
+    shape = (1, channels, full_height, full_width) if channels_first else (1, full_height, full_width, channels)
+    tensor = np.empty(shape, table.dtype)
+    planes = tensor[0] if channels_first else tensor[0].transpose(2, 0, 1)
+    if outer is not None:
+        planes[:] = levels.fill(spec, outer.fill)[:, None, None]
+    planes = planes[:, top : top + height, left : left + width]
+    plain = levels.is_identity(table)
+    for channel in range(channels):
+        source = pixels[:, :, channels - 1 - channel if spec.colour == "bgr" else channel]
+        if plain:
+            planes[channel] = source
+        elif planes[channel].flags.c_contiguous:
+            np.take(table[channel], source, out=planes[channel], mode="clip")
+        else:
+            planes[channel] = np.take(table[channel], source, mode="clip")
+    return tensor
+
+
+def _mask(spec: ImageSpec, pixels: NDArray[np.uint8], outer: geometry.Window | None, where: Geometry) -> Array:
+    height, width = (pixels.shape[0], pixels.shape[1]) if outer is None else (outer.height, outer.width)
+    mask = np.zeros((1, height, width), np.int64)
+    bottom, right = where.content_top + where.content_height, where.content_left + where.content_width
+    mask[0, where.content_top : bottom, where.content_left : right] = 1
+    return mask

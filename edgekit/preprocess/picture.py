@@ -1,0 +1,306 @@
+"""From what a user passes as an image to pixels: checked before they are decoded, oriented, in the right colours.
+
+`Frame` costs no import of numpy or Pillow; they are imported when something is decoded.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from edgekit.errors import EdgekitError, InputError
+from edgekit.manifest import Limits
+from edgekit.preprocess import container, geometry
+from edgekit.records import Record
+from edgekit.specs.image import ImageSpec, Resize
+
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
+
+Order = Literal["rgb", "bgr", "grey", "rgba", "bgra"]
+Box = tuple[float, float, float, float]
+
+CHANNELS: dict[str, int] = {"rgb": 3, "bgr": 3, "grey": 1, "rgba": 4, "bgra": 4}
+_EXPECTED = "a path, bytes, a PIL image, an array (H, W, 3) or (H, W) of uint8, or a Frame"
+_REDUCTIONS = (8, 4, 2)
+
+
+class Frame(Record):
+    """Pixels in memory whose channels are not RGB: uint8 (H, W, channels), or (H, W) for grey."""
+
+    array: Any
+    order: Order
+
+    def __init__(self, array: Any, order: Order) -> None:
+        super().__init__(array=array, order=order)
+
+
+class Picture(Record):
+    """Decoded pixels in the colours that the spec asks for.
+
+    pixels: a PIL image (RGB or L) where Pillow's resampling follows, else uint8 (H, W, channels).
+    height, width: of the original, after its orientation was applied.
+    box: where the original lies in `pixels`, (left, top, right, bottom); it differs from (0, 0, width, height)
+        only for a picture decoded at a reduced size.
+    """
+
+    pixels: Any
+    height: int
+    width: int
+    box: Box
+
+
+def decode(spec: ImageSpec, value: Any, limits: Limits) -> Picture:
+    """The picture that a path, bytes, PIL image, array or Frame stands for.
+
+    Too many bytes or pixels, another format than JPEG, PNG, BMP or WebP, and damage are refused with InputError;
+    the size is checked before anything is decoded. Of several frames the first is taken.
+    """
+    if isinstance(value, Frame):
+        return _from_array(spec, value.array, value.order, limits)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        data = bytes(value)
+        _check_bytes(len(data), "the image", limits)
+        return _from_bytes(spec, data, f"the image ({len(data)} bytes)", limits)
+    if isinstance(value, (str, os.PathLike)):
+        return _from_bytes(spec, _read(value, limits), f"image '{os.fspath(value)!s}'", limits)
+    if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "ndim"):
+        return _from_array(spec, value, "rgb", limits)
+    from PIL import Image
+
+    if isinstance(value, Image.Image):
+        return _from_pillow(spec, value, limits)
+    raise InputError(f"image: expected {_EXPECTED}, got {type(value).__name__}")
+
+
+def _read(path: str | os.PathLike[str], limits: Limits) -> bytes:
+    name = f"image '{os.fspath(path)!s}'"
+    try:
+        with open(path, "rb", opener=_open_unblocked) as file:
+            facts = os.fstat(file.fileno())
+            if not stat.S_ISREG(facts.st_mode):
+                raise InputError(f"{name}: not a regular file")
+            _check_bytes(facts.st_size, name, limits)
+            return file.read(limits.image_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(f"{name}: cannot be read ({reason})", hint=f"expected {_EXPECTED}") from None
+
+
+def _open_unblocked(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would wait for a writer
+
+
+def _check_bytes(size: int, name: str, limits: Limits) -> None:
+    if size > limits.image_bytes:
+        raise InputError(
+            f"{name}: {size} bytes, allowed are {limits.image_bytes}",
+            hint="save it smaller, or package with a larger limits.image_bytes",
+        )
+
+
+def _check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
+    if width < 1 or height < 1:
+        raise InputError(f"{name}: empty, {height} x {width} pixels")
+    if width * height > limits.pixels:
+        raise InputError(
+            f"{name}: {height} x {width} = {height * width} pixels, allowed are {limits.pixels}",
+            hint="scale it down, or package with a larger limits.pixels",
+        )
+
+
+def _from_bytes(spec: ImageSpec, data: bytes, name: str, limits: Limits) -> Picture:
+    form = container.sniff(data)
+    if form is None:
+        found = f"bytes that start with {data[:12]!r}" if data else "an empty file"
+        raise InputError(f"{name}: expected a JPEG, PNG, BMP or WebP picture, got {found}")
+    try:
+        return _open(spec, data, form, name, limits)
+    except EdgekitError:
+        raise
+    except Exception as error:  # decoders of damaged files raise nearly anything
+        raise InputError(
+            f"{name}: a damaged or unsupported {form} file ({type(error).__name__}: {str(error)[:200]})",
+            hint="open it in an image editor and save it again",
+        ) from None
+
+
+def _open(spec: ImageSpec, data: bytes, form: container.Format, name: str, limits: Limits) -> Picture:
+    """The plugins are called directly: Image.open tries others and warns about sizes that are checked here."""
+    from io import BytesIO
+
+    orientation = 1
+    image: PillowImage
+    if form == "JPEG":
+        from PIL.JpegImagePlugin import JpegImageFile
+
+        data, orientation = container.strip_jpeg(data)
+        image = JpegImageFile(BytesIO(data))
+    elif form == "PNG":
+        from PIL.PngImagePlugin import PngImageFile
+
+        data, orientation = container.strip_png(data)
+        image = PngImageFile(BytesIO(data))
+    elif form == "BMP":
+        from PIL.BmpImagePlugin import BmpImageFile
+
+        image = BmpImageFile(BytesIO(data))
+    else:
+        from PIL.WebPImagePlugin import WebPImageFile
+
+        declared = container.webp_size(data)
+        if declared is None:
+            raise InputError(f"{name}: a damaged WEBP file (no size in its header)")
+        _check_pixels(*declared, name, limits)
+        image = WebPImageFile(BytesIO(data))
+        orientation = container.orientation(image.info.get("exif", b""), image.info.get("xmp", b""))
+    _check_pixels(*image.size, name, limits)
+    orientation = orientation if spec.orientation == "exif" else 1
+    return _finish(spec, image, orientation, limits, drafted=form == "JPEG" and spec.decode == "scaled")
+
+
+def _from_pillow(spec: ImageSpec, image: PillowImage, limits: Limits) -> Picture:
+    name = f"the PIL image (mode {image.mode})"
+    _check_pixels(*image.size, name, limits)
+    try:
+        orientation = image.getexif().get(0x0112, 1) if spec.orientation == "exif" else 1
+    except Exception:  # unreadable metadata says nothing about the pixels
+        orientation = 1
+    try:
+        image.load()
+        return _finish(spec, image, orientation, limits, drafted=False)
+    except EdgekitError:
+        raise
+    except Exception as error:
+        raise InputError(f"{name}: cannot be used ({type(error).__name__}: {str(error)[:200]})") from None
+
+
+def _finish(spec: ImageSpec, image: PillowImage, orientation: int, limits: Limits, *, drafted: bool) -> Picture:
+    from PIL import Image
+
+    turned = orientation in (5, 6, 7, 8)
+    width, height = reversed(image.size) if turned else image.size
+    operations = geometry.plan(spec.steps, height, width)
+    geometry.check_size(operations, height, width, limits.pixels)
+    box: Box = (0.0, 0.0, float(image.width), float(image.height))
+    reduction = _reduction(operations, height, width) if drafted else 1
+    if reduction > 1:
+        full = image.size
+        image.draft(None, (full[0] // reduction, full[1] // reduction))  # type: ignore[no-untyped-call,unused-ignore]
+        box = (0.0, 0.0, full[0] / _factor(full[0], image.width), full[1] / _factor(full[1], image.height))
+    image.load()
+    if orientation in range(2, 9):
+        box = _turn_box(box, orientation, *image.size)
+        image = image.transpose(_methods(Image)[orientation])
+    image = _to_colour(spec, image)
+    pixels = image if _wants_pillow(spec) else _to_array(image)
+    return Picture(pixels=pixels, height=height, width=width, box=box)
+
+
+def _factor(full: int, reduced: int) -> int:
+    """The whole number by which libjpeg reduced this side: ceil(full / factor) = reduced."""
+    return next(f for f in (1, *reversed(_REDUCTIONS)) if -(-full // f) == reduced)
+
+
+def _reduction(operations: Sequence[geometry.Operation], height: int, width: int) -> int:
+    """The largest reduction that leaves at least twice the pixels that the first resize makes, per side."""
+    first = operations[0] if operations else None
+    if not isinstance(first, geometry.Scale) or first.reduce != (1, 1):
+        return 1
+    fitting = [r for r in _REDUCTIONS if height // r >= 2 * first.height and width // r >= 2 * first.width]
+    return fitting[0] if fitting else 1
+
+
+def _methods(image_module: Any) -> dict[int, Any]:
+    turn = image_module.Transpose
+    return {
+        2: turn.FLIP_LEFT_RIGHT,
+        3: turn.ROTATE_180,
+        4: turn.FLIP_TOP_BOTTOM,
+        5: turn.TRANSPOSE,
+        6: turn.ROTATE_270,
+        7: turn.TRANSVERSE,
+        8: turn.ROTATE_90,
+    }
+
+
+def _turn_box(box: Box, orientation: int, width: int, height: int) -> Box:
+    """Where the box lies after the orientation's turn or flip of an image of width x height."""
+    left, top, right, bottom = box
+    if orientation in (2, 3, 7, 8):
+        left, right = width - right, width - left
+    if orientation in (3, 4, 6, 7):
+        top, bottom = height - bottom, height - top
+    return (top, left, bottom, right) if orientation >= 5 else (left, top, right, bottom)
+
+
+def _to_colour(spec: ImageSpec, image: PillowImage) -> PillowImage:
+    """The image as RGB or L; alpha is dropped, or blended onto the background that the spec names."""
+    from PIL import Image
+
+    wanted = "L" if spec.colour == "grey" else "RGB"
+    if image.mode == wanted and "transparency" not in image.info:
+        return image
+    see_through = image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+    if see_through and spec.alpha != "drop":
+        colours = image.convert("RGBA")
+        ground = Image.new("RGBA", colours.size, spec.alpha)
+        image = Image.alpha_composite(ground, colours)
+    elif "transparency" in image.info:  # Pillow warns about it when it converts, and the pixels are the same
+        image = image.copy()
+        del image.info["transparency"]
+    if image.mode not in ("L", "RGB"):
+        image = image.convert("RGB")
+    return image if image.mode == wanted else image.convert(wanted)
+
+
+def _wants_pillow(spec: ImageSpec) -> bool:
+    return any(isinstance(s, Resize) and s.arithmetic != "matrix" for s in spec.steps)
+
+
+def _to_array(image: PillowImage) -> Any:
+    import numpy as np
+
+    array = np.asarray(image)
+    return array if array.ndim == 3 else array[:, :, None]
+
+
+def _from_array(spec: ImageSpec, array: Any, order: str, limits: Limits) -> Picture:
+    import numpy as np
+    from PIL import Image
+
+    if order not in CHANNELS:
+        raise InputError(f"Frame: expected an order of {', '.join(CHANNELS)}, got {order!r}")
+    if not isinstance(array, np.ndarray):
+        raise InputError(f"image: expected {_EXPECTED}, got {type(array).__name__}")
+    if array.dtype != np.uint8:
+        raise InputError(
+            f"image array: expected uint8 (0 to 255), got {array.dtype}",
+            hint="scale floats from 0..1 with (array * 255).round().clip(0, 255).astype('uint8')",
+        )
+    if array.ndim == 2 and order == "rgb":
+        order = "grey"
+    channels = CHANNELS[order]
+    shape_fits = array.ndim == 3 and array.shape[2] == channels
+    if not (shape_fits or (array.ndim == 2 and order == "grey")):
+        raise InputError(
+            f"image array: expected shape (H, W, {channels}) for {order}, got {array.shape}",
+            hint="other orders come in a Frame(array, order='bgr'); channels are the last axis",
+        )
+    height, width = array.shape[:2]
+    _check_pixels(width, height, "image array", limits)
+    geometry.check_size(geometry.plan(spec.steps, height, width), height, width, limits.pixels)
+    array = array.reshape(height, width, channels)
+    plain = {"rgb": "rgb", "bgr": "rgb", "grey": "grey"}.get(order)
+    if not _wants_pillow(spec) and plain == ("grey" if spec.colour == "grey" else "rgb"):
+        pixels: Any = array[:, :, ::-1] if order == "bgr" else array
+    else:
+        mode, raw = {"rgb": ("RGB", "RGB"), "bgr": ("RGB", "BGR"), "grey": ("L", "L")}.get(
+            order, ("RGBA", order.upper())
+        )
+        image = Image.frombuffer(mode, (width, height), np.ascontiguousarray(array), "raw", raw, 0, 1)
+        image = _to_colour(spec, image)
+        pixels = image if _wants_pillow(spec) else _to_array(image)
+    return Picture(pixels=pixels, height=height, width=width, box=(0.0, 0.0, float(width), float(height)))
