@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import sys
 import types
 import typing
@@ -38,6 +39,12 @@ else:
 R = TypeVar("R", bound="Record")
 Json = Any
 """A value of a JSON document: None, bool, int, float, str, list or dict of these."""
+
+NESTING_LIMIT = 64
+CONTAINER_LIMIT = 1 << 15
+WHOLE_NUMBER_LIMIT = 1 << 63
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=True)
@@ -102,26 +109,57 @@ def dump(value: Any) -> Json:
 
 def dump_canonical(value: Any) -> bytes:
     """The one byte string that stands for this record: sorted keys, no spaces, ASCII."""
-    return json.dumps(dump(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    try:
+        return json.dumps(dump(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ManifestError("", f"cannot be written as JSON ({error})") from None
 
 
 def load_json(data: bytes) -> Json:
-    """JSON that means one thing only: no key twice, no NaN or Infinity, UTF-8, bounded nesting."""
+    """JSON that means one thing only: no key twice, no NaN or Infinity, whole characters, bounded in size.
+
+    At most NESTING_LIMIT levels and CONTAINER_LIMIT lists and tables, whose memory is many times their text.
+    """
+    if data.count(b"[") + data.count(b"{") > CONTAINER_LIMIT:
+        raise ManifestError("", f"more than {CONTAINER_LIMIT} lists and tables")
     try:
-        return json.loads(data.decode("utf-8"), object_pairs_hook=_no_twins, parse_constant=_no_constant)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ManifestError("", f"not JSON ({error})") from None
+        text = data.decode("utf-8")
+        document = json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
+        if _SURROGATE.search(text):
+            json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ManifestError("", "half a character (a surrogate alone) in a string") from None
     except RecursionError:
-        raise ManifestError("", "nested too deeply") from None
-    except ValueError as error:  # an integer beyond the interpreter's digit limit
+        raise ManifestError("", f"nested deeper than {NESTING_LIMIT} levels") from None
+    except ValueError as error:  # not UTF-8, not JSON, or an integer beyond the interpreter's digit limit
         raise ManifestError("", f"not JSON ({error})") from None
+    _check_nesting(document)
+    return document
+
+
+def _check_nesting(document: Json) -> None:
+    level = [document]
+    for _ in range(NESTING_LIMIT + 1):
+        level = [
+            item
+            for value in level
+            if isinstance(value, (dict, list))
+            for item in (value.values() if isinstance(value, dict) else value)
+            if isinstance(item, (dict, list))
+        ]
+        if not level:
+            return
+    raise ManifestError("", f"nested deeper than {NESTING_LIMIT} levels")
 
 
 def _no_twins(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
     document = dict(pairs)
     if len(document) != len(pairs):
-        twins = sorted({k for k, _ in pairs if [p[0] for p in pairs].count(k) > 1})
-        raise ManifestError(twins[0], "stands twice")
+        seen: set[str] = set()
+        for name, _ in pairs:
+            if name in seen:
+                raise ManifestError(_shown_name(name), "stands twice")
+            seen.add(name)
     return document
 
 
@@ -132,13 +170,13 @@ def _no_constant(text: str) -> Json:
 Check = Callable[[Json, str], Any]
 
 
-def parse(cls: type[R], document: Json, *, key: str = "", exact_floats: bool = True) -> R:
+def parse(cls: type[R], document: Json, *, key: str = "", by_hand: bool = True) -> R:
     """The record that a document stands for.
 
-    `key` prefixes the dotted key of errors. With `exact_floats` a float must be written as one (`1.0`), so
+    `key` prefixes the dotted key of errors. With `by_hand` a float must be written as one (`1.0`), so
     that `dump(parse(x)) == x`; recipes, which people write, pass False. Raises ManifestError.
     """
-    result: R = _checker(cls, exact_floats)(document, key)
+    result: R = _checker(cls, by_hand)(document, key)
     return result
 
 
@@ -179,13 +217,26 @@ def _shown(value: Json) -> str:
     return text if len(text) <= 60 else text[:57] + "..."
 
 
+def _shown_name(name: str) -> str:
+    """A name from outside, fit for a message: printable and not long."""
+    return name if name.isprintable() and len(name) <= 80 else _shown(name[:80])
+
+
 def _scalar_checker(kind: type) -> Check:
     def check(value: Json, key: str) -> Any:
         if type(value) is not kind:
             raise ManifestError(key, f"expected {_name(kind)}, got {_shown(value)}")
         return value
 
-    return check
+    return _check_int if kind is int else check
+
+
+def _check_int(value: Json, key: str) -> Any:
+    if type(value) is not int:
+        raise ManifestError(key, f"expected {_name(int)}, got {_shown(value)}")
+    if not -WHOLE_NUMBER_LIMIT <= value < WHOLE_NUMBER_LIMIT:
+        raise ManifestError(key, "a whole number beyond 64 bits")
+    return value
 
 
 def _check_float(value: Json, key: str) -> Any:
@@ -195,17 +246,21 @@ def _check_float(value: Json, key: str) -> Any:
 
 
 def _check_number(value: Json, key: str) -> Any:
-    if type(value) not in (int, float) or not math.isfinite(value):
+    if type(value) is int:
+        return float(_check_int(value, key))
+    if type(value) is not float or not math.isfinite(value):
         raise ManifestError(key, f"expected a number, got {_shown(value)}")
-    return float(value)
+    return value
 
 
 def _check_json(value: Json, key: str) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         raise ManifestError(key, "not a finite number")
+    if type(value) is int:
+        _check_int(value, key)
     if isinstance(value, dict):
         for name, item in value.items():
-            _check_json(item, f"{key}.{name}")
+            _check_json(item, _join(key, _shown_name(name)))
     elif isinstance(value, list):
         for item in value:
             _check_json(item, key)
@@ -245,7 +300,7 @@ def _mapping_checker(item_kind: Any, exact: bool) -> Check:
     def check(value: Json, key: str) -> Any:
         if not isinstance(value, dict):
             raise ManifestError(key, f"expected a table, got {_shown(value)}")
-        return {name: check_item(item, _join(key, name)) for name, item in value.items()}
+        return {name: check_item(item, _join(key, _shown_name(name))) for name, item in value.items()}
 
     return check
 
@@ -292,7 +347,7 @@ def _record_checker(cls: type[Record], exact: bool) -> Check:
             raise ManifestError(key, f"expected a table, got {_shown(value)}")
         for name in value:
             if name not in checks:
-                raise ManifestError(_join(key, name), "unknown")
+                raise ManifestError(_join(key, _shown_name(name)), "unknown")
         for name in checks:
             if name not in value:
                 raise ManifestError(_join(key, name), "missing")
