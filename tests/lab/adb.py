@@ -148,12 +148,29 @@ class AdbServer:
         """
         self.run("disconnect", serial)
         deadline = time.monotonic() + timeout_s
-        said = ""
-        while self.state(serial) != wanted:
+        while True:
+            # In the background: it waits 10 s for a device that does not introduce itself.
+            connecting = self._start("connect", serial)
+            try:
+                while connecting.poll() is None and self.state(serial) != wanted:
+                    time.sleep(0.02)
+                if self.state(serial) == wanted:
+                    return
+            finally:
+                connecting.kill()
+                connecting.wait()
             if time.monotonic() > deadline:
-                raise LabError(f"{serial} is {self.state(serial) or 'absent'}: {said}")
-            said = self.run("connect", serial, timeout_s=timeout_s).stdout.strip()
+                raise LabError(f"{serial} is {self.state(serial) or 'absent'}, not {wanted}")
             time.sleep(0.05)
+
+    def _start(self, *words: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            [*self.client.argv, "-P", str(self.port), *words],
+            env=dict(self.environ),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
 
     def close(self) -> None:
         self._process.terminate()

@@ -20,13 +20,8 @@ from pathlib import Path
 
 MIB = 2**20
 _A53_FEATURES = "fp asimd evtstrm crc32 cpuid"
-_A76_FEATURES = (
-    "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop "
-    "asimddp"
-)
-_ARMV7_FEATURES = (
-    "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm crc32"
-)
+_A76_FEATURES = "fp asimd evtstrm aes pmull sha1 sha2 crc32 atomics fphp asimdhp cpuid asimdrdm lrcpc dcpop asimddp"
+_ARMV7_FEATURES = "half thumb fastmult vfp edsp neon vfpv3 tls vfpv4 idiva idivt vfpd32 lpae evtstrm crc32"
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,11 @@ mkdir -p "$STATE/card/upper" "$STATE/card/work"
 mount -t overlay -o "lowerdir=$LOWER,upperdir=$STATE/card/upper,workdir=$STATE/card/work" \
   edgelab "$STATE/root"
 cd "$STATE/root"
-if [ ! -e etc/edgelab ]; then cp -a "$STATE/seed/." . ; : > etc/edgelab; fi
+if [ ! -e etc/edgelab ]; then
+  cp -a "$STATE/seed/." .
+  : > etc/edgelab
+  sync -f "$STATE/card"
+fi
 mount -t proc proc proc
 mount --bind "$STATE/sys" sys
 mount -o remount,bind,ro sys
@@ -81,9 +85,7 @@ exec "$@"
 class Device:
     """A running device; it keeps its card from one boot to the next and loses it on close."""
 
-    def __init__(
-        self, spec: DeviceSpec, state: Path, link: Link, access: SshAccess | AdbAccess
-    ) -> None:
+    def __init__(self, spec: DeviceSpec, state: Path, link: Link, access: SshAccess | AdbAccess) -> None:
         self.spec = spec
         self.link = link
         self._state = state
@@ -201,10 +203,10 @@ class Device:
         enter = [chroot, f"--userspec={spec.user}", "--groups=", str(self._state / "root")]
         server = ["env", "-i", *inside, *enter, *spec.server]
         namespaces = ["unshare", "-m", "-p", "-f", "-u", "-i", "--kill-child"]
+        enter_network = ["nsenter", f"--net=/run/netns/{spec.name}"]
         with (self._state / "log").open("ab") as log:
             return subprocess.Popen(
-                ["nsenter", f"--net=/run/netns/{spec.name}", *namespaces]
-                + ["sh", "-c", _BOOT, "boot", *server],
+                [*enter_network, *namespaces, "sh", "-c", _BOOT, "boot", *server],
                 env=environ,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

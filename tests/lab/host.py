@@ -73,11 +73,7 @@ def run(
 
 
 def _missing_tools(tools: Mapping[str, str]) -> list[str]:
-    return [
-        f"no {tool} (Debian package {package})"
-        for tool, package in tools.items()
-        if shutil.which(tool) is None
-    ]
+    return [f"no {tool} (Debian package {package})" for tool, package in tools.items() if shutil.which(tool) is None]
 
 
 def _missing_kernel_parts() -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from .host import LabError, read_command, run
 
 INTERFACE_PREFIX = "ekl"
-_SUBNETS = ipaddress.ip_network("198.18.0.0/15")
+_SUBNETS = ipaddress.IPv4Network("198.18.0.0/15")
 # Marks the one route of ours in the kernel's table (any number that no routing daemon has).
 _ROUTE_PROTOCOL = "213"
 

@@ -118,8 +118,8 @@ COREUTILS = frozenset(
     hostid id install join link ln logname ls md5sum mkdir mkfifo mknod mktemp mv nice nl nohup
     nproc numfmt od paste pathchk pinky pr printenv printf ptx pwd readlink realpath rm rmdir
     runcon seq sha1sum sha224sum sha256sum sha384sum sha512sum shred shuf sleep sort split stat
-    stdbuf stty sum sync tac tail tee test timeout touch true truncate tsort tty uname unexpand
-    uniq unlink users vdir wc who whoami yes chroot""".split()
+    stdbuf stty sum sync tac tail tee test timeout touch tr true truncate tsort tty uname unexpand
+    uniq unlink users vdir wc who whoami yes chroot""".split()  # noqa: SIM905
 )
 SSH_PROGRAMS = COREUTILS | {"sh", "dash", "python3", "python3.11", "ldconfig", "sshd"}
 
@@ -236,9 +236,7 @@ def _finish_ssh(spec: RootSpec, root: Path) -> None:
     _link_blas(root)
     _permit_pam(root)
     nologin = "/usr/sbin/nologin"
-    _add_users(
-        root, [("sshd", 101, "/run/sshd", nologin), ("pi", PI_UID, "/home/pi", "/bin/sh")]
-    )
+    _add_users(root, [("sshd", 101, "/run/sshd", nologin), ("pi", PI_UID, "/home/pi", "/bin/sh")])
     _keep_programs(root, SSH_PROGRAMS)
     (root / "usr/bin/sh").unlink(missing_ok=True)
     (root / "usr/bin/sh").symlink_to("dash")
@@ -303,7 +301,7 @@ TOYBOX = tuple(
     sha224sum sha256sum sha384sum sha512sum sleep sort split stat strings sync tac tail tar
     taskset tee test time timeout touch true truncate tty ulimit umount uname uniq unix2dos
     unlink unshare uptime usleep uudecode uuencode vmstat watch wc which whoami xargs xxd
-    yes zcat""".split()
+    yes zcat""".split()  # noqa: SIM905
 )
 
 # Android's toybox has these too, Debian's is built without them: coreutils stands in.
@@ -325,4 +323,3 @@ def build_all(archs: Iterable[str] = ("amd64", "arm64", "armhf")) -> list[Path]:
     wanted.append(ADB34)
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(root_path, wanted))
-

@@ -74,9 +74,7 @@ def write_client_config(
     trusted = path.with_suffix(".known_hosts")
     trusted.write_text(known_hosts)
     path.write_text(
-        _CLIENT_CONFIG.format(
-            alias=alias, address=address, port=port, user=user, key=key, known_hosts=trusted
-        )
+        _CLIENT_CONFIG.format(alias=alias, address=address, port=port, user=user, key=key, known_hosts=trusted)
     )
 
 

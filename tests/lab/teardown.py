@@ -1,7 +1,8 @@
 """Removal of what a lab leaves on a machine when its process had no time to clean up.
 
 Everything of a lab is named edgelab-<process>-<start time>-..., so it is known whose it is; what
-belongs to a process that still runs is left alone. `python -m lab teardown`, from the folder of tests, does it by hand.
+belongs to a process that still runs is left alone. By hand: `python -m lab teardown`, from the
+folder of the tests.
 """
 
 from __future__ import annotations
@@ -71,4 +72,3 @@ def release(hold: SharedHold) -> None:
         if alone:
             binfmt.unregister_all()
             network.remove_guard_route()
-
