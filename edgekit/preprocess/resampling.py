@@ -1,0 +1,113 @@
+"""Change of sampling rate by a polyphase windowed sinc, as small matrix products.
+
+Output n is the sum over m of x[m] h(n / up * down - m) with h(t) = c sinc(c t) kaiser(t / reach), in input samples,
+where the rates are as up : down in lowest terms and c = rolloff * min(1, up / down). Outputs are computed in groups of
+`group`: those of one group need one stretch of input, so a group is a matrix, and the groups at the same place of
+successive periods are the rows of one product.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from edgekit.errors import InputError
+from edgekit.specs.audio import Resample
+
+Float32 = NDArray[np.float32]
+
+GROUP_OUTPUTS = 48
+LARGEST_PRODUCT = 1 << 18
+"""Multiply-adds per matrix product: above it OpenBLAS wakes its threads, which costs more than it brings."""
+LARGEST_PLAN = 1 << 22
+"""Coefficients of a plan; only ratios of large coprime rates would need more."""
+
+
+class Group(NamedTuple):
+    """`outputs` outputs from the input stretch that starts at `first` (of the padded sound); taps (width, outputs)."""
+
+    first: int
+    outputs: int
+    taps: Float32
+
+
+class Plan(NamedTuple):
+    """A period: `consumed` inputs give `produced` outputs, group by group; `reach` inputs are needed on each side."""
+
+    up: int
+    down: int
+    consumed: int
+    produced: int
+    reach: int
+    groups: tuple[Group, ...]
+
+
+def resample(samples: Float32, from_hz: int, to_hz: int, spec: Resample) -> Float32:
+    """`samples` (n,) at the new rate, (ceil(n to / from),) float32; sample 0 stays at time 0.
+
+    Outside the sound counts as zero. Raises InputError for a pair of rates without a small common ratio.
+    """
+    if from_hz == to_hz:
+        return samples
+    made = plan(from_hz, to_hz, spec)
+    count = -(-len(samples) * made.up // made.down)
+    periods = -(-count // made.produced)
+    covered = (periods - 1) * made.consumed + max(first + len(taps) for first, _, taps in made.groups)
+    padded = np.zeros(max(covered, made.reach + len(samples)), np.float32)
+    padded[made.reach : made.reach + len(samples)] = samples
+    out = np.empty((periods, made.produced), np.float32)
+    column = 0
+    step = padded.strides[0]
+    for first, outputs, taps in made.groups:
+        width = len(taps)
+        rows = as_strided(padded[first:], (periods, width), (made.consumed * step, step), writeable=False)
+        stride = max(1, LARGEST_PRODUCT // taps.size)
+        for start in range(0, periods, stride):
+            end = start + stride
+            np.matmul(rows[start:end], taps, out=out[start:end, column : column + outputs])
+        column += outputs
+    return out.reshape(-1)[:count]
+
+
+@lru_cache(maxsize=8)
+def plan(from_hz: int, to_hz: int, spec: Resample) -> Plan:
+    """The matrices for one pair of rates. Raises InputError when they would be too large."""
+    common = math.gcd(from_hz, to_hz)
+    up, down = to_hz // common, from_hz // common
+    cutoff = spec.rolloff * min(1.0, up / down)
+    reach = math.ceil(spec.zeros / cutoff)
+    width = 2 * reach + 1
+    if up * width > LARGEST_PLAN:
+        raise InputError(
+            f"cannot resample {from_hz} Hz to {to_hz} Hz: the ratio {up}/{down} needs {up * width} coefficients, "
+            f"expected at most {LARGEST_PLAN}",
+            hint=f"record at a usual rate (8000, 16000, 22050, 44100, 48000 Hz), or pass samples at {to_hz} Hz",
+        )
+    # A row of the product must not be longer than the step to the next one, or numpy copies instead of calling BLAS.
+    periods = max(-(-GROUP_OUTPUTS // up), -(-(width + GROUP_OUTPUTS * down // up + 2) // down))
+    produced = periods * up
+    parts = -(-produced // GROUP_OUTPUTS)
+    groups = []
+    for part in range(parts):
+        start, end = produced * part // parts, produced * (part + 1) // parts
+        centers = np.arange(start, end) * down
+        first = int(centers[0]) // up
+        last = -(-int(centers[-1]) // up)
+        inputs = np.arange(first - reach, last + reach + 1)
+        groups.append(Group(first, end - start, _kernel(inputs, centers, up, cutoff, spec)))
+    return Plan(up, down, periods * down, produced, reach, tuple(groups))
+
+
+def _kernel(inputs: NDArray[np.int64], centers: NDArray[np.int64], up: int, cutoff: float, spec: Resample) -> Float32:
+    """h at the distance of every input (rows) from every output (columns)."""
+    distance = cutoff * ((centers[None, :] - inputs[:, None] * up) / up)
+    inside = np.maximum(0.0, 1.0 - np.square(distance / spec.zeros))
+    window = np.where(np.abs(distance) <= spec.zeros, np.i0(spec.beta * np.sqrt(inside)) / np.i0(spec.beta), 0.0)
+    taps: Float32 = (cutoff * np.sinc(distance) * window).astype(np.float32)
+    taps.flags.writeable = False
+    return taps

@@ -1,0 +1,175 @@
+"""Short-time features of a sound: one engine for Whisper's log-mel, Kaldi's filter bank, mel and MFCC."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+from numpy.typing import NDArray
+
+from edgekit.errors import InputError
+from edgekit.preprocess import mel
+from edgekit.specs.audio import Spectrum
+
+Float32 = NDArray[np.float32]
+
+BLOCK_FRAMES = 200
+"""Frames per step: the spectra of a block stay in the processor's cache."""
+
+LARGEST_PRODUCT = 1 << 18
+"""Multiply-adds per matrix product: above it OpenBLAS wakes its threads, which costs more than it brings."""
+
+
+class Extent(NamedTuple):
+    """How many frames a sound has, and how many of them touch anything but zeros."""
+
+    frames: int
+    live: int
+
+
+def extent(spec: Spectrum, real: int, total: int) -> Extent:
+    """Frames of a sound of `total` samples of which the first `real` may differ from zero."""
+    margin = _margin(spec)
+    frames = max(0, 1 + (total + 2 * margin - spec.frame_length) // spec.hop_length)
+    if spec.drop_last and frames:
+        frames -= 1
+    mirrored = spec.center == "reflect" and total - real <= margin
+    live = frames if mirrored else min(frames, (real + margin - 1) // spec.hop_length + 1)
+    return Extent(frames, live)
+
+
+def features(spec: Spectrum, rate_hz: int, samples: Float32, total: int, *, bands_first: bool) -> Float32:
+    """Features of `samples` followed by zeros up to `total` samples, (frames, bands) or (bands, frames) float32.
+
+    Frames that lie in the zeros alone are not computed one by one. `spec.frames` is applied by `fit_frames`, so
+    that a stream can cut its own windows. Raises InputError when the sound is shorter than one frame.
+    """
+    size = extent(spec, len(samples), total)
+    if size.frames == 0:
+        least = spec.frame_length + (spec.hop_length if spec.drop_last else 0)
+        raise InputError(
+            f"the sound is shorter than one window: expected at least {least} samples at {rate_hz} Hz "
+            f"({1000 * least / rate_hz:.3g} ms), got {total}"
+        )
+    width = spec.bands or spec.fft_length // 2 + 1
+    energies = np.empty((width, size.live) if bands_first else (size.live, width), np.float32)
+    _energies(spec, rate_hz, _extended(spec, samples, total, size), energies.T if bands_first else energies)
+    silence = _log(spec, np.zeros((1, 1), np.float32))
+    values = _log(spec, energies)
+    if spec.dynamic_range > 0.0:
+        loudest = values.max() if size.live == size.frames else max(values.max(), silence[0, 0])
+        lowest = np.float32(loudest - np.float32(spec.dynamic_range))
+        np.maximum(values, lowest, out=values)
+        silence = np.maximum(silence, lowest)
+    values = _extend(values.T if bands_first else values, size.frames, silence[0, 0], bands_first)
+    if spec.cepstra:
+        table = mel.cosines(width, spec.cepstra, spec.dct_norm)
+        values = np.matmul(table.T, values) if bands_first else np.matmul(values, table)
+    return values
+
+
+def fit_frames(spec: Spectrum, values: Float32, *, bands_first: bool) -> Float32:
+    """`values` cut or extended to `spec.frames` frames, then (x - offset) / divisor; may work in place."""
+    if spec.frames:
+        kept = values[:, : spec.frames] if bands_first else values[: spec.frames]
+        values = _extend(kept.T if bands_first else kept, spec.frames, np.float32(spec.frame_pad), bands_first)
+    if spec.offset != 0.0:
+        np.subtract(values, np.float32(spec.offset), out=values)
+    if spec.divisor != 1.0:
+        np.multiply(values, np.float32(1.0 / spec.divisor), out=values)
+    return values
+
+
+def _margin(spec: Spectrum) -> int:
+    return 0 if spec.center == "none" else spec.frame_length // 2
+
+
+def _extended(spec: Spectrum, samples: Float32, total: int, size: Extent) -> Float32:
+    """The stretch of samples that the live frames cover, margins included."""
+    margin = _margin(spec)
+    covered = (size.live - 1) * spec.hop_length + spec.frame_length
+    if margin == 0 and covered <= len(samples):
+        return samples
+    if spec.center == "reflect" and total - len(samples) <= margin:
+        whole = np.zeros(total, np.float32)
+        whole[: len(samples)] = samples
+        return np.pad(whole, margin, mode="reflect")
+    stretch = np.zeros(covered, np.float32)
+    kept = samples[: covered - margin]
+    stretch[margin : margin + len(kept)] = kept
+    if spec.center == "reflect":
+        mirrored = samples[1 : margin + 1]
+        stretch[margin - len(mirrored) : margin] = mirrored[::-1]
+    return stretch
+
+
+def _energies(spec: Spectrum, rate_hz: int, signal: Float32, out: Float32) -> None:
+    """Band energies of every frame of `signal` into `out` (frames, bands)."""
+    length, hop = spec.frame_length, spec.hop_length
+    count = len(out)
+    step = signal.strides[0]
+    frames = as_strided(signal, (count, length), (hop * step, step), writeable=False)
+    shape = mel.window(spec.window, length)
+    rows = min(count, BLOCK_FRAMES)
+    buffer = np.zeros((rows, spec.fft_length), np.float32)
+    groups = mel.bands(spec, rate_hz, BLOCK_FRAMES, LARGEST_PRODUCT)
+    for start in range(0, count, BLOCK_FRAMES):
+        block = frames[start : start + BLOCK_FRAMES]
+        n = len(block)
+        _shape_frames(spec, block, shape, buffer[:n, :length])
+        spectra = np.fft.rfft(buffer[:n], axis=1)
+        power = np.square(spectra.real, dtype=np.float32)
+        power += np.square(spectra.imag, dtype=np.float32)
+        if spec.power == 1.0:
+            np.sqrt(power, out=power)
+        elif spec.power != 2.0:
+            np.power(power, np.float32(spec.power / 2.0), out=power)
+        if not groups:
+            out[start : start + n] = power
+        for first, end, bands, weights in groups:
+            np.matmul(power[:, first:end], weights, out=out[start : start + n, bands])
+
+
+def _shape_frames(spec: Spectrum, frames: Float32, window: Float32, out: Float32) -> None:
+    """Remove the mean, pre-emphasise and window each frame, in Kaldi's order."""
+    if not spec.remove_dc and spec.preemphasis == 0.0:
+        np.multiply(frames, window, out=out)
+        return
+    if spec.remove_dc:
+        frames = frames - frames.mean(axis=1, keepdims=True)
+    if spec.preemphasis != 0.0:
+        before = np.float32(spec.preemphasis)
+        np.multiply(frames[:, :-1], -before, out=out[:, 1:])
+        np.multiply(frames[:, :1], -before, out=out[:, :1])
+        out += frames
+        frames = out
+    np.multiply(frames, window, out=out)
+
+
+def _log(spec: Spectrum, energies: Float32) -> Float32:
+    floor = np.float32(spec.floor)
+    if spec.floor_mode == "add":
+        energies += floor
+    else:
+        np.maximum(energies, floor, out=energies)
+    if spec.log == "none":
+        return energies
+    np.log(energies, out=energies)
+    if spec.log == "log10":
+        energies *= np.float32(1.0 / np.log(10.0))
+    elif spec.log == "db":
+        energies *= np.float32((20.0 if spec.power == 1.0 else 10.0) / np.log(10.0))
+    return energies
+
+
+def _extend(values: Float32, frames: int, fill: np.float32, bands_first: bool) -> Float32:
+    """(n, bands) in either memory order -> `frames` frames, filled at the end, in the order asked for."""
+    if len(values) == frames:
+        return values.T if bands_first else values
+    width = values.shape[1]
+    whole = np.empty((width, frames) if bands_first else (frames, width), np.float32)
+    view = whole.T if bands_first else whole
+    view[: len(values)] = values
+    view[len(values) :] = fill
+    return whole
