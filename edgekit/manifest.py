@@ -94,6 +94,8 @@ class ExpectedTensor(Record):
 
     file: the expected numbers, little-endian, row by row; all of them when `indices_seed` is null, else the
     `count` ones that the seed picks, with mean and standard deviation over all.
+    tolerance: the largest difference that still counts as equal: absolute for `preprocess`, for `graph`
+    relative to the largest magnitude of the expected numbers.
     """
 
     value: str
@@ -105,18 +107,7 @@ class ExpectedTensor(Record):
     count: int
     mean: float
     deviation: float
-
-
-class Tolerances(Record):
-    """Largest difference that still counts as equal, per class (DESIGN: tolerances).
-
-    preprocess: absolute; graph: relative to the largest magnitude of the expected tensor; same_decision: the
-    winning label must be the same unless the expected margin is smaller than the tolerance.
-    """
-
-    preprocess: float
-    graph: float
-    same_decision: bool
+    tolerance: float
 
 
 class GoldenSample(Record):
@@ -124,6 +115,8 @@ class GoldenSample(Record):
 
     inputs: keyword -> {"file": name} or {"text": string} or {"texts": [..]} per entry of the sequence.
     truth: `external` (computed by another implementation) or `self` (this package's own run).
+    result: what `to_dict()` must give, without timings; its numbers relative to their largest within
+    `tolerance`, its winning label the same unless the expected margin is below `tolerance`.
     """
 
     name: str
@@ -132,7 +125,7 @@ class GoldenSample(Record):
     inputs: tuple[dict[str, Any], ...]
     tensors: tuple[ExpectedTensor, ...]
     result: Any
-    tolerances: Tolerances
+    tolerance: float
 
 
 class Limits(Record):
@@ -145,6 +138,20 @@ class Limits(Record):
     audio_channels: int
     text_bytes: int
     candidates: int
+
+
+class RunSettings(Record):
+    """How the target runs graphs.
+
+    threads: per graph, 0 = the runtime's choice. spinning: whether idle workers spin between calls. providers:
+    execution providers in order, () = CPU. fallback: whether a provider that is not there may be passed over
+    with a warning.
+    """
+
+    threads: int
+    spinning: bool
+    providers: tuple[str, ...]
+    fallback: bool
 
 
 class Manifest(Record):
@@ -162,6 +169,7 @@ class Manifest(Record):
     golden: tuple[GoldenSample, ...]
     limits: Limits
     target: str
+    run: RunSettings
     requires: dict[str, str]
     files: dict[str, FileFact]
 

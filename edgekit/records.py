@@ -170,13 +170,14 @@ def _no_constant(text: str) -> Json:
 Check = Callable[[Json, str], Any]
 
 
-def parse(cls: type[R], document: Json, *, key: str = "", by_hand: bool = True) -> R:
+def parse(cls: type[R], document: Json, *, key: str = "", by_hand: bool = False) -> R:
     """The record that a document stands for.
 
-    `key` prefixes the dotted key of errors. With `by_hand` a float must be written as one (`1.0`), so
-    that `dump(parse(x)) == x`; recipes, which people write, pass False. Raises ManifestError.
+    `key` prefixes the dotted key of errors. A float must be written as one (`1.0`) and a null as null, so
+    that `dump(parse(x)) == x`; `by_hand` is for TOML that people write: whole numbers pass for floats, and a
+    field that may be null may be left out, since TOML has no null. Raises ManifestError.
     """
-    result: R = _checker(cls, by_hand)(document, key)
+    result: R = _checker(cls, not by_hand)(document, key)
     return result
 
 
@@ -340,7 +341,9 @@ def _hints(cls: type[Record]) -> dict[str, Any]:
 
 
 def _record_checker(cls: type[Record], exact: bool) -> Check:
-    checks = {name: _checker(kind, exact) for name, kind in _hints(cls).items()}
+    hints = _hints(cls)
+    checks = {name: _checker(kind, exact) for name, kind in hints.items()}
+    absent = {} if exact else {n: None for n, kind in hints.items() if type(None) in typing.get_args(kind)}
 
     def check(value: Json, key: str) -> Any:
         if not isinstance(value, dict):
@@ -348,6 +351,7 @@ def _record_checker(cls: type[Record], exact: bool) -> Check:
         for name in value:
             if name not in checks:
                 raise ManifestError(_join(key, _shown_name(name)), "unknown")
+        value = {**absent, **value}
         for name in checks:
             if name not in value:
                 raise ManifestError(_join(key, name), "missing")

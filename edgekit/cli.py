@@ -1,0 +1,230 @@
+"""The command line: parse, call operations, print. Data on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from edgekit import __version__, operations
+from edgekit.errors import EdgekitError
+from edgekit.terminal import ProgressLine, say
+
+Command = Callable[..., Any]
+
+
+class _Edgekit(click.Group):
+    """Maps edgekit's errors to their exit codes; anything else is a defect and says so."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except EdgekitError as error:
+            _fail(error)
+        except BrokenPipeError:
+            sys.exit(0)
+
+
+def _fail(error: EdgekitError) -> NoReturn:
+    say(f"error: {error}")
+    sys.exit(error.exit_code)
+
+
+def _print(value: Any, as_json: bool) -> None:
+    click.echo(json.dumps(value.to_dict() if hasattr(value, "to_dict") else value) if as_json else str(value))
+
+
+_target = click.option("--target", metavar="T", help="Kind of device (see `edgekit targets`); default: this machine's.")
+_variant = click.option("--variant", metavar="V", help="Variant of the model, e.g. int8; default: the target's order.")
+_files = click.option(
+    "--files", multiple=True, type=click.Path(path_type=Path), help="Folder with files that the recipe does not hold."
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_inputs = (
+    click.option("--image", metavar="FILE", help="Picture: JPEG, PNG, BMP or WebP."),
+    click.option("--audio", metavar="FILE", help="Sound: WAV, FLAC, OGG or MP3."),
+    click.option("--text", "texts", multiple=True, metavar="S", help="Text; several are candidates."),
+)
+
+
+def _takes_inputs(command: Command) -> Command:
+    for option in reversed(_inputs):
+        command = option(command)
+    return command
+
+
+@click.group(cls=_Edgekit, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="edgekit")
+def main() -> None:
+    """Package compressed models with their preprocessing, deploy them to edge devices, predict and profile there.
+
+    \b
+    edgekit package tridigit -o tridigit.edgekit
+    edgekit deploy tridigit.edgekit local:/tmp/device
+    edgekit predict tridigit.edgekit --image seven.png --text seven --text two
+    edgekit profile tridigit.edgekit
+    """
+
+
+@main.command()
+@click.argument("source")
+@_target
+@_variant
+@_files
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write; default: NAME.edgekit.")
+@_json
+def package(
+    source: str, target: str | None, variant: str | None, files: tuple[Path, ...], output: Path | None, as_json: bool
+) -> None:
+    """Make a bundle of SOURCE: a recipe's name or file, or a .tflite with metadata.
+
+    \b
+    edgekit package tridigit --target raspberry-pi-5 --variant int8
+    edgekit package kws-mlperf --files models/mlperf-kws
+    edgekit package yamnet.tflite
+    """
+    with ProgressLine() as progress:
+        packed = operations.package(source, target, variant, list(files), output, progress=progress, note=say)
+    _print(packed, as_json)
+
+
+@main.command()
+@click.argument("bundle")
+@_takes_inputs
+@click.option("--on", "device", metavar="DEVICE", help="Predict there; BUNDLE is then the app's name.")
+@_json
+def predict(
+    bundle: str, image: str | None, audio: str | None, texts: tuple[str, ...], device: str | None, as_json: bool
+) -> None:
+    """Answer one predict with BUNDLE (a file or a folder), or with an app of a device.
+
+    \b
+    edgekit predict tridigit.edgekit --image seven.png --text seven --text two
+    edgekit predict kws.edgekit --audio clip.wav --json
+    """
+    _print(operations.predict(bundle, device, image=image, audio=audio, texts=texts), as_json)
+
+
+@main.command()
+@click.argument("source")
+@click.argument("devices", nargs=-1, required=True)
+@click.option("--app", metavar="NAME", help="Name on the device; default: the bundle's.")
+@_target
+@_variant
+@_files
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@click.option("--restart", metavar="CMD", help="Run this on the device after the switch.")
+@click.option("--allow-downgrade", is_flag=True, help="Accept an older version than the one that runs.")
+@click.option("--force", is_flag=True, help="Try again a release that failed its check before.")
+@_json
+def deploy(source: str, devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Put SOURCE (bundle, recipe or folder) on each of DEVICES, check it there, then switch to it.
+
+    \b
+    edgekit deploy tridigit.edgekit local:/tmp/device
+    edgekit deploy tridigit pi@raspberrypi.local --target raspberry-pi-5
+    """
+    with ProgressLine() as progress:
+        outcome = operations.deploy(source, list(devices), progress=progress, note=say, **options)
+    _print(outcome, as_json)
+    if outcome.exit_code:
+        sys.exit(outcome.exit_code)
+
+
+@main.command()
+@click.argument("device")
+@click.argument("app", required=False)
+@_json
+def status(device: str, app: str | None, as_json: bool) -> None:
+    """Say what DEVICE runs: each app's release, the one before, and those that failed.
+
+    \b
+    edgekit status local:/tmp/device
+    """
+    _print(operations.status(device, app), as_json)
+
+
+@main.command()
+@click.argument("device")
+@click.argument("app")
+@_json
+def rollback(device: str, app: str, as_json: bool) -> None:
+    """Switch APP on DEVICE back to the release before.
+
+    \b
+    edgekit rollback local:/tmp/device tridigit
+    """
+    _print(operations.rollback(device, app), as_json)
+
+
+@main.command()
+@click.argument("device")
+@click.argument("app")
+@_json
+def remove(device: str, app: str, as_json: bool) -> None:
+    """Take APP and its releases off DEVICE.
+
+    \b
+    edgekit remove local:/tmp/device tridigit
+    """
+    _print(operations.remove(device, app), as_json)
+
+
+@main.command()
+@click.argument("bundle")
+@_json
+def check(bundle: str, as_json: bool) -> None:
+    """Run the golden samples of BUNDLE here; exit code 9 if one is not reproduced.
+
+    \b
+    edgekit check tridigit.edgekit
+    """
+    report = operations.check(bundle)
+    _print(report, as_json)
+    if not report.passed:
+        sys.exit(9)
+
+
+@main.command()
+@click.argument("bundle")
+@_json
+def inspect(bundle: str, as_json: bool) -> None:
+    """Show what BUNDLE holds: inputs, graphs, files, golden samples and where their truth came from.
+
+    \b
+    edgekit inspect tridigit.edgekit
+    """
+    _print(operations.inspect(bundle), as_json)
+
+
+@main.command()
+@_json
+def targets(as_json: bool) -> None:
+    """List the kinds of device that bundles can be made for."""
+    _print(operations.targets(), as_json)
+
+
+@main.command()
+@_json
+def models(as_json: bool) -> None:
+    """List the recipes that come with edgekit."""
+    _print(operations.models(), as_json)
+
+
+@main.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the completion script of SHELL.
+
+    \b
+    eval "$(edgekit completion bash)"
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    if kind is not None:
+        click.echo(kind(main, {}, "edgekit", "_EDGEKIT_COMPLETE").source())

@@ -1,0 +1,155 @@
+"""Runs the graphs of a bundle in dependency order, and only those that are needed.
+
+Values are arrays by name; axis 0 counts rows (texts of a candidate set, windows of a sound, items of a batch).
+A graph whose batch axis is fixed at 1, or that carries state, is run once per row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.clock import Lap
+from edgekit.errors import GraphRefused, InputError
+from edgekit.manifest import GraphSpec
+from edgekit.runtimes import Graph
+from edgekit.specs.quantize import dequantize, quantize
+from edgekit.specs.tensor import NUMPY_NAMES, Port, Quantization
+
+Array = NDArray[Any]
+States = dict[str, Array]
+"""What a graph carries from run to run: its state inputs by name."""
+
+
+def needed(graphs: Sequence[GraphSpec], given: Iterable[str], wanted: Iterable[str]) -> tuple[GraphSpec, ...]:
+    """The graphs to run, in order, so that `wanted` follows from `given`; raises InputError if it cannot."""
+    known, order = set(given), []
+    waiting = list(graphs)
+    while ready := [g for g in waiting if all(p.value in known for p in g.inputs)]:
+        order += ready
+        waiting = [g for g in waiting if g not in ready]
+        known |= {p.value for g in ready for p in g.outputs}
+    missing = [name for name in wanted if name not in known]
+    if missing:
+        lacking = sorted({p.value for g in waiting for p in g.inputs} - known)
+        raise InputError(f"'{missing[0]}' cannot be computed: {', '.join(lacking) or 'nothing'} is not given")
+    targets, kept = set(wanted), []
+    for graph in reversed(order):
+        if targets & {p.value for p in graph.outputs}:
+            kept.append(graph)
+            targets |= {p.value for p in graph.inputs}
+    return tuple(reversed(kept))
+
+
+class Step(NamedTuple):
+    """One loaded graph with its wiring worked out."""
+
+    spec: GraphSpec
+    run: Callable[[dict[str, Array], States | None], None]
+    stage: str
+
+
+def wire(spec: GraphSpec, graph: Graph) -> Step:
+    """The step that reads the flow's values, runs the graph and writes its outputs back among them."""
+    constants = {c.name: np.array(c.data, NUMPY_NAMES[c.datatype]).reshape(c.shape) for c in spec.constants}
+    feeds = [(p.name, p.value, _to_graph(p)) for p in spec.inputs]
+    fetches = [(p.name, p.value, _from_graph(p.quantization)) for p in spec.outputs]
+    single = any(p.shape[:1] == (1,) for p in spec.inputs)
+    ranks = [(p.value, len(p.shape)) for p in spec.inputs]
+
+    def call(inputs: dict[str, Array]) -> dict[str, Array]:
+        outputs = graph.run(inputs)
+        return {value: convert(outputs[name]) for name, value, convert in fetches}
+
+    def run(values: dict[str, Array], states: States | None) -> None:
+        inputs = {name: convert(values[value]) for name, value, convert in feeds}
+        by_row = any(values[value].ndim > rank for value, rank in ranks)
+        if by_row or (single and any(len(x) != 1 for x in inputs.values() if x.ndim)):
+            values.update(_by_row(call, inputs, constants, keep_axis=not by_row))
+        else:
+            values.update(call({**inputs, **constants}))
+
+    def run_stateful(values: dict[str, Array], states: States | None) -> None:
+        inputs = {name: convert(values[value]) for name, value, convert in feeds}
+        keep_axis = all(values[value].ndim == rank for value, rank in ranks)
+        values.update(_by_row_stateful(graph, spec, inputs, constants, fetches, states, keep_axis))
+
+    return Step(spec, run_stateful if spec.state else run, f"graph:{spec.name}")
+
+
+def run(steps: Sequence[Step], values: dict[str, Array], lap: Lap, states: dict[str, States] | None = None) -> None:
+    """Run the steps in order, adding their outputs to `values`.
+
+    states: by graph name, read and replaced (a stream's); None starts each graph from its initial state.
+    """
+    for step in steps:
+        step.run(values, None if states is None else states.setdefault(step.spec.name, {}))
+        lap(step.stage)
+
+
+def initial_state(spec: GraphSpec, shapes: Mapping[str, tuple[str, tuple[int, ...]]]) -> States:
+    """Zeros for every state input; shapes: graph input -> (datatype, shape), a free axis starts at 1."""
+    return {
+        state.input: np.zeros([max(n, 1) for n in shapes[state.input][1]], NUMPY_NAMES[shapes[state.input][0]])
+        for state in spec.state
+    }
+
+
+def _to_graph(port: Port) -> Callable[[Array], Array]:
+    dtype = np.dtype(NUMPY_NAMES[port.datatype])
+    if port.quantization is None:
+        return lambda x: x if x.dtype == dtype else x.astype(dtype)
+    quantization = port.quantization
+    return lambda x: x if x.dtype == dtype else quantize(x, quantization, dtype.name)
+
+
+def _from_graph(quantization: Quantization | None) -> Callable[[Array], Array]:
+    if quantization is None:
+        return lambda x: x
+    known = quantization
+    return lambda x: dequantize(x, known)
+
+
+def _rows(inputs: Mapping[str, Array]) -> int:
+    counts = {len(x) for x in inputs.values()}
+    if len(counts - {1}) > 1:
+        raise GraphRefused(f"inputs have different numbers of rows: {sorted(counts)}")
+    return max(counts, default=0)
+
+
+def _row(inputs: Mapping[str, Array], index: int, keep_axis: bool) -> dict[str, Array]:
+    chosen = {name: (x, 0 if len(x) == 1 else index) for name, x in inputs.items()}
+    return {name: x[i : i + 1] if keep_axis else x[i] for name, (x, i) in chosen.items()}
+
+
+def _by_row(
+    call: Callable[[dict[str, Array]], dict[str, Array]],
+    inputs: Mapping[str, Array],
+    constants: Mapping[str, Array],
+    keep_axis: bool,
+) -> dict[str, Array]:
+    results = [call({**_row(inputs, i, keep_axis), **constants}) for i in range(_rows(inputs))]
+    return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+
+
+def _by_row_stateful(
+    graph: Graph,
+    spec: GraphSpec,
+    inputs: Mapping[str, Array],
+    constants: Mapping[str, Array],
+    fetches: Sequence[tuple[str, str, Callable[[Array], Array]]],
+    states: States | None,
+    keep_axis: bool,
+) -> dict[str, Array]:
+    carried = states if states is not None else {}
+    if not carried:
+        carried.update(initial_state(spec, {t.name: (t.datatype, t.shape) for t in graph.spec.inputs}))
+    results = []
+    for index in range(_rows(inputs)):
+        outputs = graph.run({**_row(inputs, index, keep_axis), **constants, **carried})
+        carried.update({state.input: outputs[state.output] for state in spec.state})
+        results.append({value: convert(outputs[name]) for name, value, convert in fetches})
+    return {name: np.concatenate([r[name] for r in results]) for name in results[0]}

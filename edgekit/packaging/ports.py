@@ -1,0 +1,59 @@
+"""The ports of a graph, read from its file: what a person or a config would only copy from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from edgekit.errors import InputError
+from edgekit.runtimes import RuntimeName, Settings, TensorSpec, load_graph
+from edgekit.specs.tensor import Port
+
+Rounding = Literal["nearest_even", "nearest_away", "trunc"]
+
+_SETTINGS = Settings(threads=1, spinning=False, providers=(), cache=None)
+
+
+def runtime_of(path: Path) -> RuntimeName:
+    """The runtime that a graph file is for, by its ending."""
+    if path.suffix in (".onnx", ".ort"):
+        return "onnxruntime"
+    if path.suffix == ".tflite":
+        return "litert"
+    raise InputError(f"{path.name}: expected .onnx, .ort or .tflite")
+
+
+def read_ports(
+    path: Path, graph: str, inputs: Mapping[str, str], outputs: Mapping[str, str], rounding: Rounding | None
+) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """The named inputs and outputs of a graph file as ports; names are graph tensor -> value.
+
+    rounding: how real values become a quantised input's numbers; must be given where one is quantised.
+    Raises InputError for names that the graph does not have, listing those it has.
+    """
+    graph_file = load_graph(runtime_of(path), path, _SETTINGS, None)
+    tensors = graph_file.spec
+    graph_file.close()
+    return (
+        tuple(_port(graph, "input", tensors.inputs, name, value, rounding) for name, value in inputs.items()),
+        tuple(_port(graph, "output", tensors.outputs, name, value, rounding) for name, value in outputs.items()),
+    )
+
+
+def _port(
+    graph: str, side: str, tensors: tuple[TensorSpec, ...], name: str, value: str, rounding: Rounding | None
+) -> Port:
+    found = next((t for t in tensors if t.name == name), None)
+    if found is None:
+        listed = ", ".join(t.name for t in tensors)
+        raise InputError(f"graph '{graph}' has no {side} '{name}'", hint=f"its {side}s: {listed}")
+    quantization = found.quantization
+    if quantization is not None:
+        if rounding is None:
+            raise InputError(
+                f"graph '{graph}': {side} '{name}' is quantised, 'rounding' is missing",
+                hint="say how the training rounded: nearest_even, nearest_away or trunc",
+            )
+        quantization = quantization.replace(rounding=rounding)
+    return Port(name=name, value=value, datatype=found.datatype, shape=found.shape, quantization=quantization)

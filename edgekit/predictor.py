@@ -1,0 +1,172 @@
+"""A loaded bundle that answers predict: load -> predict -> close."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from os import PathLike
+from types import TracebackType
+from typing import Any
+
+from numpy.typing import NDArray
+
+from edgekit import clock, flow, results
+from edgekit.bundle import BundleDirectory, open_bundle
+from edgekit.errors import ClosedError, InputError
+from edgekit.inputs import Prepare, Prepared, preparer
+from edgekit.manifest import GraphSpec, Manifest
+from edgekit.postprocess import Fields, finisher
+from edgekit.runtimes import Graph, Settings, load_graph
+from edgekit.runtimes.checks import check_ports
+from edgekit.sides import Sides
+from edgekit.specs.post import Embeddings, Similarity
+
+Array = NDArray[Any]
+Answer = Callable[[Mapping[str, Any], clock.Lap, dict[str, Array]], Fields]
+"""From what was given to the result's fields; the values of the flow are added to the last argument."""
+
+READ_LIMIT_BYTES = 64 << 20
+"""Of a file that is read into memory (tokenizer, labels, golden sample); graphs never are."""
+
+
+def load(
+    path: str | PathLike[str],
+    *,
+    threads: int | None = None,
+    verify: str = "stamp",
+    providers: Sequence[str] = (),
+    text_memory: int = 1024,
+) -> Predictor:
+    """The predictor of a bundle: an `.edgekit` file, or the directory of an unpacked one.
+
+    threads: per graph, None takes what the bundle's target says, 0 the runtime's choice. verify: `stamp` trusts files that have not changed since
+    they were hashed, `full` hashes them again. providers: execution providers that must be active, in order.
+    text_memory: how many texts' embeddings are kept, 0 for none.
+    Raises BundleError, IntegrityError, RuntimeMissing, GraphRefused, ProviderInactive.
+    """
+    if verify not in ("stamp", "full"):
+        raise InputError(f"verify: expected 'stamp' or 'full', got {verify!r}")
+    bundle = open_bundle(path, verify="full" if verify == "full" else "stamp")
+    run = bundle.manifest.run
+    settings = Settings(
+        threads=run.threads if threads is None else threads,
+        spinning=run.spinning,
+        providers=tuple(providers) or run.providers,
+        cache=None,
+    )
+    return Predictor(bundle, settings, text_memory=text_memory)
+
+
+class Predictor:
+    """Answers predict for one bundle; may be called from several threads; close it or use it in `with`."""
+
+    def __init__(self, bundle: BundleDirectory, settings: Settings, *, text_memory: int) -> None:
+        self.manifest: Manifest = bundle.manifest
+        self.digest: str = bundle.digest
+        self._bundle = bundle
+        self._closed = False
+        self._graphs: dict[str, Graph] = {}
+        self._plans: dict[tuple[str, ...], tuple[flow.Step, ...]] = {}
+        try:
+            self._steps = {spec.name: flow.wire(spec, self._load(spec, settings)) for spec in self.manifest.graphs}
+            limits = self.manifest.limits
+            self._prepare: dict[str, Prepare] = {
+                keyword: preparer(spec, limits, self.read) for keyword, spec in self.manifest.inputs.items()
+            }
+            self._answer = self._answerer(text_memory)
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, name: str) -> bytes:
+        """The bytes of a small file of the bundle (labels, golden samples)."""
+        return self._bundle.read(name, READ_LIMIT_BYTES)
+
+    def _load(self, spec: GraphSpec, settings: Settings) -> Graph:
+        data = self._bundle.path_for_loading(spec.data) if spec.data else None
+        graph = load_graph(spec.runtime, self._bundle.path_for_loading(spec.file), settings, data)
+        self._graphs[spec.name] = graph
+        for name in filter(None, (spec.file, spec.data)):
+            self._bundle.confirm(name)
+        check_ports(spec, graph.spec)
+        return graph
+
+    def _answerer(self, text_memory: int) -> Answer:
+        spec = self.manifest.postprocess
+        if isinstance(spec, (Similarity, Embeddings)):
+            candidates = self.manifest.limits.candidates
+            return Sides(spec, self._run, candidates=candidates, text_memory=text_memory).answer
+        wanted, finish = finisher(spec, self.read)
+
+        def answer(given: Mapping[str, Any], lap: clock.Lap, seen: dict[str, Array]) -> Fields:
+            prepared = {keyword: self._prepare[keyword](value, lap) for keyword, value in given.items()}
+            seen.update(self._flow(prepared, wanted, lap))
+            return finish(seen, {keyword: p.context for keyword, p in prepared.items()})
+
+        return answer
+
+    def predict(self, *, image: Any = None, text: Any = None, audio: Any = None, **named: Any) -> results.Result:
+        """The typed result for these inputs.
+
+        image: path, bytes, PIL image, (H, W, 3) or (H, W) uint8 array, Frame. audio: path, bytes or
+        (samples, rate_hz). text: a string, or the list of candidate strings of a zero-shot task. Others: arrays.
+        Raises InputError for what the bundle does not take, GraphRefused when a graph fails, ClosedError.
+        """
+        return self._predict({"image": image, "text": text, "audio": audio, **named}, {})
+
+    def trace(self, **given: Any) -> tuple[results.Result, dict[str, Array]]:
+        """The result of predict, and every value of the flow on the way by name (for checks and debugging)."""
+        seen: dict[str, Array] = {}
+        return self._predict(given, seen), seen
+
+    def predict_batch(self, items: Iterable[Mapping[str, Any]]) -> list[results.Result]:
+        """One result per item, an item being the keywords of one predict."""
+        return [self.predict(**item) for item in items]
+
+    def _predict(self, inputs: Mapping[str, Any], seen: dict[str, Array]) -> results.Result:
+        given = {keyword: value for keyword, value in inputs.items() if value is not None}
+        self._check(given)
+        timings: dict[str, float] = {}
+        lap = clock.start(timings)
+        kind, fields = self._answer(given, lap, seen)
+        lap("postprocess")
+        timings["total"] = sum(timings.values())
+        return kind(timings=timings, **fields)
+
+    def _check(self, given: Mapping[str, Any]) -> None:
+        if self._closed:
+            raise ClosedError(f"'{self.manifest.name}' is closed", hint="load it again")
+        if given and given.keys() <= self._prepare.keys():
+            return
+        takes = ", ".join(f"{keyword}=" for keyword in self._prepare)
+        wrong = [keyword for keyword in given if keyword not in self._prepare]
+        raise InputError(f"'{self.manifest.name}' takes {takes}; got {', '.join(wrong) or 'nothing'}")
+
+    def _run(self, given: Mapping[str, Any], wanted: Sequence[str], lap: clock.Lap) -> dict[str, Array]:
+        return self._flow(
+            {keyword: self._prepare[keyword](value, lap) for keyword, value in given.items()}, wanted, lap
+        )
+
+    def _flow(self, given: Mapping[str, Prepared], wanted: Sequence[str], lap: clock.Lap) -> dict[str, Array]:
+        values = {name: array for prepared in given.values() for name, array in prepared.values.items()}
+        key = (*given, "", *wanted)
+        steps = self._plans.get(key)
+        if steps is None:
+            graphs = flow.needed(self.manifest.graphs, values, wanted)
+            steps = self._plans[key] = tuple(self._steps[graph.name] for graph in graphs)
+        flow.run(steps, values, lap)
+        return values
+
+    def close(self) -> None:
+        """Free the graphs and the bundle's descriptors; a second call does nothing."""
+        self._closed = True
+        for graph in self._graphs.values():
+            graph.close()
+        self._bundle.close()
+
+    def __enter__(self) -> Predictor:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

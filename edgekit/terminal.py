@@ -1,0 +1,72 @@
+"""Progress for people: a line that rewrites itself on a terminal, plain lines in a log. Always on stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+REDRAW_S = 0.1
+LOG_S = 5.0
+
+
+def say(text: str) -> None:
+    """A line for the person, on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class ProgressLine:
+    """Call with (what, bytes so far, bytes in all or 0); shows share, amount and rate."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._what = ""
+        self._started = self._shown = 0.0
+        self._open = False
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        now = time.monotonic()
+        if what != self._what:
+            self._end_line()
+            self._what, self._started, self._shown = what, now, 0.0
+        finished = total > 0 and done >= total
+        if not finished and now - self._shown < (REDRAW_S if self._terminal else LOG_S):
+            return
+        self._shown = now
+        text = self._text(done, total, max(now - self._started, 1e-3))
+        if self._terminal:
+            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.flush()
+            self._open = True
+        else:
+            say(text)
+
+    def _text(self, done: int, total: int, seconds: float) -> str:
+        if not done and not total:
+            return f"{self._what} ..."
+        rate = f"{_size(done / seconds)}/s"
+        if not total:
+            return f"{self._what}  {_size(done)}  {rate}"
+        bar = "#" * (20 * done // total)
+        return f"{self._what}  [{bar:<20}] {100 * done // total:3d} %  {_size(done)} of {_size(total)}  {rate}"
+
+    def _end_line(self) -> None:
+        if self._open:
+            sys.stderr.write("\n")
+            self._open = False
+
+    def __enter__(self) -> ProgressLine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_line()
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} GB"
