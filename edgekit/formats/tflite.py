@@ -1,4 +1,4 @@
-"""What a TFLite file contains: operators, tensors, quantisation, metadata and the files appended to it.
+"""What a TFLite file contains: operators, tensors, quantisation, signatures and metadata.
 
 Field numbers: schema.fbs, version 3 (identifier TFL3).
 """
@@ -29,8 +29,6 @@ SCHEMA_VERSION = 3
 CUSTOM = 32
 AXIS_LIMIT = 1 << 20
 METADATA_LIMIT_BYTES = 16 << 20
-PACKED_FILES_LIMIT = 64
-PACKED_LIMIT_BYTES = 64 << 20
 DATATYPES = (
     "FP32", "FP16", "INT32", "UINT8", "INT64", "BYTES", "BOOL", "INT16", "COMPLEX64", "INT8", "FP64", "COMPLEX128",
     "UINT64", "OTHER", "OTHER", "UINT32", "UINT16", "INT4", "BF16", "INT2", "UINT4", "FP8E4M3FN", "FP8E5M2",

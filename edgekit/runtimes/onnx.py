@@ -7,6 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from edgekit.errors import BackendError, ClosedError, EdgekitError, GraphRefused, ProviderInactive, RuntimeMissing
 from edgekit.formats import mapped
 from edgekit.formats.external import check_external_data, plain_file_size
@@ -179,9 +181,6 @@ class OnnxBinding:
     """
 
     def __init__(self, graph: OnnxGraph, runtime: Any, carry: Mapping[str, str], initial: Tensors) -> None:
-        import numpy as np
-
-        self._np = np
         self._graph = graph
         self._value = runtime.OrtValue.ortvalue_from_numpy
         self._specs = {t.name: t for t in graph.spec.inputs}
@@ -216,7 +215,7 @@ class OnnxBinding:
         if spec is None:
             raise GraphRefused(f"{self._graph.file}: expected the inputs {list(self._specs)}, got {name!r}")
         check_tensors(expected_tensors((spec,)), {name: array}, self._graph.file)
-        value = self._value(self._np.array(array, order="C"))
+        value = self._value(np.array(array, order="C"))
         self._bound[name] = value
         self._binding.bind_ortvalue_input(name, value)
 
@@ -244,7 +243,7 @@ class OnnxBinding:
         for output, value in zip(self._outputs, values):
             source = self._input_of.get(output)
             if source is None:
-                results[output] = value.numpy()
+                results[output] = np.array(value.numpy())  # numpy() may be a view of the runtime's memory
                 continue
             if source in spare:
                 value, spare[source] = spare[source], self._bound[source]
@@ -254,7 +253,7 @@ class OnnxBinding:
 
     def state(self) -> dict[str, Array]:
         """A copy of what the next step would read, by carried input."""
-        return {name: self._np.array(self._bound[name].numpy()) for name in self._carry}
+        return {name: np.array(self._bound[name].numpy()) for name in self._carry}
 
     def reset(self) -> None:
         """Start again from the initial tensors."""
@@ -279,9 +278,19 @@ def _load_error(file: str, opsets: Mapping[str, int], error: Exception, version:
     if domain_op:
         domain, op = domain_op[1], domain_op[2]
         return _op_missing(file, op, domain, opsets, version)
+    schema = re.search(
+        r'In Node, \(".*?", (\w+), "([\w.]*)", -?\d+\).*Error No (Op registered|opset import)', text, re.S
+    )
+    if schema:
+        return _op_missing(file, schema[1], schema[2], opsets, version)
     kernel = re.search(r"Could not find an implementation for (?:([\w.]+)[.:])?(\w+)\((\d+)\)", text)
     if kernel:
-        return _op_missing(file, kernel[2], kernel[1] or "", {kernel[1] or "": int(kernel[3])}, version)
+        domain = kernel[1] or "ai.onnx"
+        return GraphRefused(
+            f"{file}: onnxruntime {version} has no implementation of operator {kernel[2]} of {domain} opset "
+            f"{kernel[3]} for the datatypes it has in this graph",
+            hint="export the model in another datatype, or for another opset",
+        )
     opset = re.search(r"Opset (\d+) is under development.*?domain (\S+) is till opset (\d+)", text, re.S)
     if opset:
         return GraphRefused(
