@@ -111,11 +111,14 @@ def test_missing_and_unknown_keys_are_named() -> None:
     assert refused([]).key == ""
 
 
-def test_a_recipe_may_write_whole_numbers_for_real_ones() -> None:
-    assert parse(Circle, {"shape": "circle", "radius": 2}, exact_floats=False).radius == 2.0
+def test_what_people_write_may_have_whole_numbers_for_real_ones_and_no_nulls() -> None:
+    without = {k: v for k, v in DOCUMENT.items() if k != "background"}
+    assert parse(Drawing, without, by_hand=True).background is None
+    assert refused(without).key == "background"
+    assert parse(Circle, {"shape": "circle", "radius": 2}, by_hand=True).radius == 2.0
     for wrong in (10**400, True, "2", math.nan):
         with pytest.raises(ManifestError, match="radius"):
-            parse(Circle, {"shape": "circle", "radius": wrong}, exact_floats=False)
+            parse(Circle, {"shape": "circle", "radius": wrong}, by_hand=True)
 
 
 @pytest.mark.parametrize(
