@@ -1,0 +1,359 @@
+"""The POSIX shell that runs on a device: constants only, every varying word comes in as an argument.
+
+They need `sh` and the small tools that coreutils, toybox and busybox share, and write what they have to say
+between two marks, so that a noisy login script is told from an answer and half an answer from a whole one.
+"""
+
+from __future__ import annotations
+
+BEGIN = "edgekit:begin"
+END = "edgekit:end"
+
+PRELUDE = """
+set -eu
+LC_ALL=C
+export LC_ALL
+umask 022
+"""
+
+# GNU sync -f flushes one file system, toybox ignores arguments and flushes all, others have no such option and say so.
+FLUSH = """
+flush() {
+  if ! told=$(sync -f "$1" 2>&1); then
+    case $told in
+      *option*|*sage*) sync ;;
+      *) echo "$told" >&2; exit 1 ;;
+    esac
+  fi
+}
+"""
+
+# The lock is a folder of numbered links, and the highest number says who holds it: taking, renewing and giving
+# back are all "make number n + 1", which only one can do. Time is the device's uptime: no clock jump moves it.
+LOCK = """
+clock() {
+  if [ -r /proc/sys/kernel/random/boot_id ] && [ -r /proc/uptime ]; then
+    read -r boot < /proc/sys/kernel/random/boot_id
+    read -r now rest < /proc/uptime
+    now=${now%%.*}
+  else
+    boot=none
+    now=$(date +%s)
+  fi
+}
+highest() {
+  gen=0
+  for link in "$root/lock"/*; do
+    link=${link##*/}
+    case $link in
+      *[!0-9]*) ;;
+      *) if [ "$link" -gt "$gen" ]; then gen=$link; fi ;;
+    esac
+  done
+}
+holder() {
+  for try in 1 2 3 4 5; do
+    highest
+    held=free
+    if [ "$gen" = 0 ]; then return; fi
+    if held=$(readlink "$root/lock/$gen"); then return; fi
+  done
+  echo "the lock changes too fast" >&2
+  exit 1
+}
+succeed() {
+  mine=$((gen + 1))
+  if ! told=$(ln -s "$1" "$root/lock/$mine" 2>&1); then
+    if [ -L "$root/lock/$mine" ]; then return 1; fi
+    echo "$told" >&2
+    exit 1
+  fi
+  highest
+  if [ "$gen" != "$mine" ]; then
+    rm -f "$root/lock/$mine"
+    return 1
+  fi
+  old=$((mine - 1))
+  while [ -L "$root/lock/$old" ]; do
+    rm -f "$root/lock/$old"
+    old=$((old - 1))
+  done
+}
+fence() {
+  holder
+  case $held in
+    *":$token") ;;
+    *) echo "edgekit:lock-lost" >&2; exit 75 ;;
+  esac
+  clock
+  left=${held#*:}
+  left=$((${left%%:*} - now))
+  if [ "$left" -lt "$lease" ]; then
+    who=${held#*:*:}
+    if ! succeed "$boot:$((now + lease + 60)):$who"; then
+      echo "edgekit:lock-lost" >&2
+      exit 75
+    fi
+  fi
+}
+"""
+
+# root who lease take: `who` is host-boot:pid:pid-start:token; `take` a number whose holder is known to be dead.
+ACQUIRE = """
+root=$1 who=$2 lease=$3 take=$4
+mkdir -p "$root/lock"
+clock
+holder
+case $held in
+  free) free=yes ;;
+  *)
+    free=no
+    until=${held#*:}
+    if [ "${held%%:*}" != "$boot" ] || [ "$now" -ge "${until%%:*}" ] || [ "$gen" = "$take" ]; then free=yes; fi ;;
+esac
+if [ $free = yes ] && succeed "$boot:$((now + lease)):$who"; then
+  echo "acquired $mine"
+else
+  holder
+  echo "held $gen $now $held"
+fi
+"""
+
+# root token
+RELEASE = """
+root=$1 token=$2
+holder
+case $held in
+  *":$token") if succeed free; then echo released; else echo lost; fi ;;
+  *) echo lost ;;
+esac
+"""
+
+FACTS = """
+case $1 in
+  /*) root=$1 ;;
+  *) root=$PWD/$1 ;;
+esac
+fact() { printf '%s\\n' "$*"; }
+fact root "$root"
+fact uname "$(uname -smr)"
+fact bits "$(getconf LONG_BIT 2>/dev/null || echo 0)"
+if libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) && [ -n "$libc" ]; then fact libc "$libc"
+elif [ -e /system/bin/linker64 ] || [ -e /system/bin/linker ]; then fact libc bionic
+else fact libc unknown
+fi
+if command -v python3 >/dev/null; then fact python "$(python3 -V 2>&1)"; fi
+for python in /usr/bin/python3.[0-9]* /usr/local/bin/python3.[0-9]*; do
+  case $python in
+    *[!0-9./a-z]*|*config|*[0-9][a-z]*|*"*"*) ;;
+    *) if [ -x "$python" ]; then fact also "${python##*/}"; fi ;;
+  esac
+done
+for tool in python3 timeout flock tar find sync sha256sum shasum systemctl vcgencmd; do
+  if command -v $tool >/dev/null; then fact tool $tool; fi
+done
+at=$root
+while [ ! -d "$at" ]; do at=${at%/*}; at=${at:-/}; done
+fact disk "$(df -Pk "$at" | tail -n 1)"
+if [ -w "$at" ]; then fact writable yes; else fact writable no; fi
+if [ -r /proc/meminfo ]; then
+  total= available=
+  while read -r key size unit; do
+    case $key in
+      MemTotal:) total=$size ;;
+      MemAvailable:) available=$size; break ;;
+    esac
+  done < /proc/meminfo
+  fact ram "$total" "$available"
+else
+  size=$(sysctl -n hw.memsize)
+  fact ram $((size / 1024)) $((size / 1024))
+fi
+fact cores "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)"
+if [ -r /proc/cpuinfo ]; then
+  grep -E '^(model name|flags|Features|CPU implementer|CPU part)' /proc/cpuinfo | sort -u | sed 's/^/cpu /' || true
+else
+  fact cpu "model name : $(sysctl -n machdep.cpu.brand_string)"
+fi
+for model in /sys/firmware/devicetree/base/model /proc/device-tree/model; do
+  if [ -r $model ]; then fact board "$(tr -d '\\000' < $model)"; break; fi
+done
+if command -v getprop >/dev/null; then
+  fact phone "$(getprop ro.product.model)"
+  fact abi "$(getprop ro.product.cpu.abi)"
+fi
+clock
+fact clock "$(date +%s)" "$now" "$boot"
+fact user "$(id -u)"
+for layer in "$root/layers"/*; do
+  if [ -d "$layer" ]; then fact layer "${layer##*/}"; fi
+done
+for left in "$root/incoming"/*; do
+  if [ -e "$left" ]; then fact incoming "${left##*/}"; fi
+done
+for app in "$root/apps"/*; do
+  if [ -d "$app" ]; then
+    name=${app##*/}
+    fact app "$name"
+    if [ -f "$app/state.json" ]; then fact state "$name" "$(head -n 1 "$app/state.json")"; fi
+    if [ -f "$app/restart.json" ]; then fact restart "$name" "$(head -n 1 "$app/restart.json")"; fi
+    for release in "$app/releases"/*; do
+      if [ -d "$release" ]; then
+        if [ -f "$release/release.json" ]; then record=$(head -n 1 "$release/release.json"); else record=; fi
+        fact release "$name" "${release##*/}" "$record"
+      fi
+    done
+  fi
+done
+"""
+
+# Folders as arguments: what each holds, as "hash size path".
+INSPECT = """
+if command -v sha256sum >/dev/null; then hash=sha256sum; else hash="shasum -a 256"; fi
+number=0
+for folder; do
+  echo "folder $number"
+  number=$((number + 1))
+  if [ -d "$folder" ]; then
+    echo there
+    (cd "$folder" && find . ! -type d ! -type f | sed 's/^/odd /')
+    (cd "$folder" && find . -type f -exec wc -c {} + | sed 's/^/size /')
+    (cd "$folder" && find . -type f -exec $hash {} + | sed 's/^/hash /')
+  fi
+done
+"""
+
+FENCED = "root=$1 token=$2 lease=$3\nfence\nshift 3\n"
+
+# folder, "anew" or "on"; names on standard input: clears what is wrong in a transfer, and makes its folder.
+PREPARE = """
+if [ "$2" = anew ]; then rm -rf "$1"; fi
+mkdir -p "$1"
+cd "$1"
+while IFS= read -r name; do rm -rf "./$name"; done
+"""
+
+# folder; "source<tab>name" lines on standard input.
+COPY = """
+cd "$1"
+tab=$(printf '\\t')
+while IFS=$tab read -r source name; do
+  case $name in */*) mkdir -p "./${name%/*}" ;; esac
+  cp "$source" "./$name"
+done
+"""
+
+# file
+MAKE_PARENT = """
+mkdir -p "${1%/*}"
+"""
+
+# folder; a tar on standard input.
+UNPACK = """
+mkdir -p "$1"
+cd "$1"
+tar -xomf -
+"""
+
+# folder final trash: plain files that nobody changes any more, durable before they get their name.
+SEAL = """
+find "$1" -type f -exec chmod 444 {} +
+find "$1" -type d -exec chmod 755 {} +
+flush "$1"
+"""
+INSTALL = """
+mkdir -p "${2%/*}"
+if [ -e "$2" ]; then
+  mkdir -p "${3%/*}"
+  mv "$2" "$3"
+fi
+mv "$1" "$2"
+flush "${2%/*}"
+"""
+
+# file; its new content on standard input.
+REPLACE = """
+mkdir -p "${1%/*}"
+cat > "$1.new"
+flush "${1%/*}"
+mv -f "$1.new" "$1"
+flush "${1%/*}"
+"""
+READ = """
+if [ -f "$1" ]; then printf '%s\\n' "$(head -n 1 "$1")"; fi
+"""
+
+# trash, then folders to put there: each only while no predictor holds a shared lock on it.
+DISCARD = """
+trash=$1
+shift
+mkdir -p "$trash"
+number=0
+for folder; do
+  number=$((number + 1))
+  if [ -d "$folder" ]; then
+    if (
+      exec 9< "$folder"
+      if command -v flock >/dev/null; then flock -n -x 9
+      elif command -v python3 >/dev/null; then
+        python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null
+      fi && mv "$folder" "$trash/$number"
+    ); then echo "gone $number"; else echo "kept $number"; fi
+  elif [ -e "$folder" ] || [ -L "$folder" ]; then
+    rm -f "$folder"
+  fi
+done
+"""
+
+# folders: prints those that a predictor holds a shared lock on.
+IN_USE = """
+for folder; do
+  if ! (
+    exec 9< "$folder"
+    if command -v flock >/dev/null; then flock -n -x 9
+    elif command -v python3 >/dev/null; then
+      python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null
+    fi
+  ); then echo "$folder"; fi
+done
+"""
+
+# incoming: everything in it goes; what was moved there is durable under no other name by now.
+SWEEP = """
+flush "$1"
+for left in "$1"/* "$1"/.[!.]*; do
+  if [ -e "$left" ]; then rm -rf "$left"; fi
+done
+"""
+
+# seconds command...: its own output, then "edgekit:code N", then what it said on standard error.
+COMMAND = """
+limit=$1
+shift
+exec 3>&1
+set +e
+if command -v timeout >/dev/null; then
+  said=$(timeout -k 5 "$limit" "$@" 2>&1 >&3 3>&- < /dev/null)
+else
+  said=$("$@" 2>&1 >&3 3>&- < /dev/null)
+fi
+code=$?
+set -e
+printf '\\nedgekit:code %s\\n%s\\n' $code "$said"
+"""
+
+# seconds command-line file: what it starts may stay and keep its output open, so that goes to a file.
+RESTART = """
+mkdir -p "${3%/*}"
+set +e
+if command -v timeout >/dev/null; then
+  timeout -k 5 "$1" sh -c "$2" > "$3" 2>&1 < /dev/null
+else
+  sh -c "$2" > "$3" 2>&1 < /dev/null
+fi
+code=$?
+set -e
+echo "edgekit:code $code"
+printf '%s\\n' "$(tail -n 20 "$3")"
+rm -f "$3"
+"""

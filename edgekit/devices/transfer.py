@@ -1,0 +1,117 @@
+"""Bytes to a device: what it has is copied there, small files go in batches, large ones in resumable blocks."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from edgekit.devices import scripts
+from edgekit.devices.inventory import hash_timeout_s
+from edgekit.devices.plan import Send, Tree
+from edgekit.devices.release import Content
+from edgekit.devices.session import Session
+from edgekit.errors import InputError
+
+SMALL_BYTES = 256 << 10
+"""Files up to this size travel together; one round trip each would cost more than they do."""
+
+BATCH_BYTES = 4 << 20
+BLOCK_BYTES = 16 << 20
+SLOWEST_LINK_BYTES_PER_S = 64 << 10
+
+
+def transfer_timeout_s(size_bytes: int) -> float:
+    """A deadline for sending that many bytes over a slow link."""
+    return 30.0 + size_bytes / SLOWEST_LINK_BYTES_PER_S
+
+
+def prepare(session: Session, tree: Tree) -> None:
+    """Make the folder of the transfer and clear what is wrong in it."""
+    anew = tree.clear == (".",)
+    names = b"" if anew else _lines(tree.clear)
+    session.run(scripts.PREPARE, tree.incoming, "anew" if anew else "on", stdin=names, timeout_s=60.0)
+
+
+def copy_on_device(session: Session, tree: Tree) -> None:
+    """Copy what the device has, never link: a release's files are its own."""
+    if not tree.copies:
+        return
+    lines = _lines(tuple(f"{c.source}\t{c.path}" for c in tree.copies))
+    timeout_s = hash_timeout_s(sum(c.size for c in tree.copies))
+    session.run(scripts.COPY, tree.incoming, stdin=lines, timeout_s=timeout_s)
+
+
+def send(session: Session, incoming: str, sends: tuple[Send, ...]) -> None:
+    """Send files into the folder of the transfer; what arrives before a cut stays and is not sent again."""
+    small = [s.content for s in sends if s.offset == 0 and s.content.size <= SMALL_BYTES]
+    for batch in _batches(small):
+        packed = _pack(batch)
+        session.run(scripts.UNPACK, incoming, stdin=packed, timeout_s=transfer_timeout_s(len(packed)))
+        session.count(sum(c.size for c in batch))
+    for item in sends:
+        if item.offset or item.content.size > SMALL_BYTES:
+            _send_blocks(session, incoming, item)
+
+
+def _send_blocks(session: Session, incoming: str, item: Send) -> None:
+    content, at = item.content, item.offset
+    target = f"{incoming}/{content.path}"
+    while at < content.size:
+        size = min(BLOCK_BYTES, content.size - at)
+        timeout_s = transfer_timeout_s(size)
+        session.run(scripts.MAKE_PARENT, target, timeout_s=timeout_s)
+        if content.source is None:
+            raise InputError(f"{content.path} is too large to be made in memory: {content.size} bytes")
+        session.device.transport.put(
+            Path(content.source),
+            target,
+            start=content.start + at,
+            size=size,
+            append=at > 0,
+            timeout_s=timeout_s,
+            on_bytes=session.count,
+        )
+        at += size
+
+
+def _batches(contents: list[Content]) -> Iterator[list[Content]]:
+    batch: list[Content] = []
+    for content in contents:
+        if batch and sum(c.size for c in batch) + content.size > BATCH_BYTES:
+            yield batch
+            batch = []
+        batch.append(content)
+    if batch:
+        yield batch
+
+
+def _pack(contents: list[Content]) -> bytes:
+    """A plain tar: names and bytes, nothing of this machine in it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        for content in contents:
+            entry = tarfile.TarInfo(content.path)
+            entry.size = content.size
+            entry.mode = 0o644
+            archive.addfile(entry, io.BytesIO(_read(content)))
+    return packed.getvalue()
+
+
+def _read(content: Content) -> bytes:
+    data = content.data
+    if content.source is not None:
+        try:
+            with Path(content.source).open("rb") as file:
+                file.seek(content.start)
+                data = file.read(content.size)
+        except OSError as error:
+            raise InputError(f"cannot read {content.source}: {error.strerror}") from None
+    if data is None or len(data) != content.size:
+        raise InputError(f"{content.path} is shorter than it was when the plan was made")
+    return data
+
+
+def _lines(names: tuple[str, ...]) -> bytes:
+    return "".join(f"{name}\n" for name in names).encode()
