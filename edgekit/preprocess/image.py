@@ -147,30 +147,35 @@ def _resize_fused(image: Image.Image, scale: geometry.Scale, cut: geometry.Windo
 
 
 def _resize_exact(image: Image.Image, scale: geometry.Scale, cut: geometry.Window, box: Box) -> Image.Image:
-    """Pillow's resize of the whole picture, then the crop, without what the crop throws away.
+    """Pillow's resize of the whole picture, then the crop; rows that the crop has no use for are left out if they can.
 
-    Pillow resamples along rows first, rounds to 0-255, then along columns. Each pass done by itself gives the same
-    pixels, so rows that no output needs are left out of the first pass, columns outside the crop out of the second.
+    Pillow resamples rows first, rounds to 0-255, then columns; since version 13 the other way round when the height
+    shrinks by more than twice what the width does (Resample.c). Where rows come first, each row's result depends on
+    that row alone: only those that the crop's columns are made of are resampled.
     """
     how = _FILTERS[scale.step.filter]
-    size = (scale.width, scale.height)
-    whole = (cut.height, cut.width) == (scale.height, scale.width)
+    shrink_y, shrink_x = image.height - scale.height, image.width - scale.width
+    rows_first = shrink_y <= 0 or shrink_y <= 2 * shrink_x
     full = box == (0.0, 0.0, image.width, image.height)
-    if whole or not full or scale.step.filter == "nearest":
-        image = image.resize(size, how, box=box)
-        return image if whole else image.crop((cut.left, cut.top, cut.left + cut.width, cut.top + cut.height))
-    rows = Axis(
-        image.height, scale.height, cut.top, cut.top + cut.height, (0.0, float(image.height)), scale.step.filter, True
-    )
-    first, last = reach(rows, rows.start)[0], reach(rows, rows.stop - 1)[1]
-    part = (0, first, image.width, last)
-    middle = image.resize((scale.width, last - first), how, box=part)
-    middle = middle.crop((cut.left, 0, cut.left + cut.width, last - first))
-    if scale.height != image.height:
-        tall = Image.new(image.mode, (cut.width, image.height))
-        tall.paste(middle, (0, first))
-        return tall.resize((cut.width, scale.height), how).crop((0, cut.top, cut.width, cut.top + cut.height))
-    return middle.crop((0, cut.top - first, cut.width, cut.top - first + cut.height))
+    if cut.height < scale.height and rows_first and full and shrink_x and shrink_y and scale.step.filter != "nearest":
+        return _resize_needed_rows(image, scale, cut, how)
+    image = image.resize((scale.width, scale.height), how, box=box)
+    if (cut.height, cut.width) == (scale.height, scale.width):
+        return image
+    return image.crop((cut.left, cut.top, cut.left + cut.width, cut.top + cut.height))
+
+
+def _resize_needed_rows(
+    image: Image.Image, scale: geometry.Scale, cut: geometry.Window, how: Image.Resampling
+) -> Image.Image:
+    columns = (0.0, float(image.height))
+    last_row = cut.top + cut.height - 1
+    axis = Axis(image.height, scale.height, cut.top, last_row + 1, columns, scale.step.filter, True)
+    low, high = reach(axis, cut.top)[0], reach(axis, last_row)[1]
+    middle = image.resize((scale.width, high - low), how, box=(0, low, image.width, high))
+    tall = Image.new(image.mode, (cut.width, image.height))
+    tall.paste(middle.crop((cut.left, 0, cut.left + cut.width, high - low)), (0, low))
+    return tall.resize((cut.width, scale.height), how).crop((0, cut.top, cut.width, cut.top + cut.height))
 
 
 def _reduce(image: Image.Image, scale: geometry.Scale) -> tuple[Image.Image, Box]:

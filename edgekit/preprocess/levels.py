@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.specs.image import ImageSpec
+from edgekit.specs.quantize import quantize
 from edgekit.specs.tensor import Quantization
 
 Table = NDArray[Any]
@@ -57,22 +58,3 @@ def _table(
         result = quantize(real, Quantization(scale=key[0], zero_point=key[1], rounding=key[2]), dtype)
     result.setflags(write=False)
     return result
-
-
-def quantize(real: NDArray[np.float32], quantization: Quantization, dtype: str) -> Table:
-    """round(real / scale) + zero_point, in float32, cut to what the dtype holds.
-
-    `nearest_even` is ONNX's QuantizeLinear, `nearest_away` TFLite's; `trunc` cuts real / scale + zero_point, a C cast.
-    """
-    steps = real / np.float32(quantization.scale)
-    if quantization.rounding == "trunc":
-        whole = np.trunc(steps + np.float32(quantization.zero_point))
-    elif quantization.rounding == "nearest_even":
-        whole = np.rint(steps) + np.float32(quantization.zero_point)
-    else:
-        cut = np.trunc(steps)
-        away = np.copysign(np.abs(steps - cut) >= np.float32(0.5), steps)
-        whole = cut + away + np.float32(quantization.zero_point)
-    bounds = np.iinfo(dtype)
-    levels: Table = np.clip(whole, bounds.min, bounds.max).astype(dtype)
-    return levels

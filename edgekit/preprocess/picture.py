@@ -187,9 +187,8 @@ def _finish(spec: ImageSpec, image: PillowImage, orientation: int, limits: Limit
     box: Box = (0.0, 0.0, float(image.width), float(image.height))
     reduction = _reduction(operations, height, width) if drafted else 1
     if reduction > 1:
-        full = image.size
-        image.draft(None, (full[0] // reduction, full[1] // reduction))  # type: ignore[no-untyped-call,unused-ignore]
-        box = (0.0, 0.0, full[0] / _factor(full[0], image.width), full[1] / _factor(full[1], image.height))
+        done = image.draft(None, (image.width // reduction, image.height // reduction))  # type: ignore[arg-type,unused-ignore]
+        box = box if done is None else done[1]
     image.load()
     if orientation in range(2, 9):
         box = _turn_box(box, orientation, *image.size)
@@ -197,11 +196,6 @@ def _finish(spec: ImageSpec, image: PillowImage, orientation: int, limits: Limit
     image = _to_colour(spec, image)
     pixels = image if _wants_pillow(spec) else _to_array(image)
     return Picture(pixels=pixels, height=height, width=width, box=box)
-
-
-def _factor(full: int, reduced: int) -> int:
-    """The whole number by which libjpeg reduced this side: ceil(full / factor) = reduced."""
-    return next(f for f in (1, *reversed(_REDUCTIONS)) if -(-full // f) == reduced)
 
 
 def _reduction(operations: Sequence[geometry.Operation], height: int, width: int) -> int:

@@ -1,4 +1,4 @@
-"""Resampling as products of small matrices: for frames and arrays, within 1.5 levels of Pillow's fixed point.
+"""Resampling as products of small matrices: for frames and arrays, without Pillow's rounding between its two passes.
 
 Each output pixel is a weighted sum of neighbouring input pixels, so a row of weights has few entries that are not
 zero. Outputs are taken a few at a time: their weights make a small dense matrix over a short band of the input.
