@@ -15,24 +15,24 @@ Rounding = Literal["nearest_even", "nearest_away", "trunc"]
 _SETTINGS = Settings(threads=1, spinning=False, providers=(), cache=None)
 
 
-def runtime_of(path: Path) -> RuntimeName:
+def runtime_of(file: str) -> RuntimeName:
     """The runtime that a graph file is for, by its ending."""
-    if path.suffix in (".onnx", ".ort"):
+    if file.endswith((".onnx", ".ort")):
         return "onnxruntime"
-    if path.suffix == ".tflite":
+    if file.endswith(".tflite"):
         return "litert"
-    raise InputError(f"{path.name}: expected .onnx, .ort or .tflite")
+    raise InputError(f"{file}: expected .onnx, .ort or .tflite")
 
 
 def read_ports(
-    path: Path, graph: str, inputs: Mapping[str, str], outputs: Mapping[str, str], rounding: Rounding | None
+    path: Path, runtime: RuntimeName, graph: str, inputs: Mapping[str, str], outputs: Mapping[str, str], rounding: Rounding | None
 ) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     """The named inputs and outputs of a graph file as ports; names are graph tensor -> value.
 
     rounding: how real values become a quantised input's numbers; must be given where one is quantised.
     Raises InputError for names that the graph does not have, listing those it has.
     """
-    graph_file = load_graph(runtime_of(path), path, _SETTINGS, None)
+    graph_file = load_graph(runtime, path, _SETTINGS, None)
     tensors = graph_file.spec
     graph_file.close()
     return (

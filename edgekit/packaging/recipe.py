@@ -178,12 +178,13 @@ def _graph(graph: RecipeGraph, variant: Variant, files: Mapping[str, Content]) -
     if not isinstance(path, Path):
         raise InputError(f"graph '{graph.name}': {graph.file} is not among the variant's files")
     rounding = None if graph.rounding == "none" else graph.rounding
-    inputs, outputs = read_ports(path, graph.name, graph.inputs, graph.outputs, rounding)
+    runtime = runtime_of(graph.file)
+    inputs, outputs = read_ports(path, runtime, graph.name, graph.inputs, graph.outputs, rounding)
     return GraphSpec(
         name=graph.name,
         file=graph.file,
         data=None,
-        runtime=runtime_of(Path(graph.file)),
+        runtime=runtime,
         role=graph.role,
         precision=variant.precision,
         inputs=inputs,
