@@ -12,7 +12,7 @@ from edgekit.preprocess import spectrum
 from edgekit.preprocess.resampling import resample
 from edgekit.preprocess.sound import Sound
 from edgekit.specs.audio import AudioSpec, Length
-from edgekit.specs.tensor import Quantization
+from edgekit.specs.quantize import quantize
 
 Array = NDArray[Any]
 Float32 = NDArray[np.float32]
@@ -122,24 +122,16 @@ def shaped(spec: AudioSpec, values: Float32) -> Array:
             f"'{spec.value}': expected a tensor of shape {list(spec.shape)}, the sound gives {got} values",
             hint="the sound's length does not fit, or the bundle needs length.samples or features.frames",
         )
-    typed = quantized(values, spec.quantization, spec.dtype)
-    return np.ascontiguousarray(typed).reshape(spec.shape)
+    return np.ascontiguousarray(_typed(spec, values)).reshape(spec.shape)
 
 
-def quantized(values: Float32, quantization: Quantization | None, dtype: str) -> Array:
+def _typed(spec: AudioSpec, values: Float32) -> Array:
     """Real numbers in the tensor's datatype; whole ones saturate."""
-    if dtype in ("float32", "float16"):
-        return values.astype(dtype, copy=False)
-    if quantization is None:
-        steps = np.rint(values)
-    else:
-        scaled = values / np.float32(quantization.scale)
-        if quantization.rounding == "nearest_even":
-            steps = np.rint(scaled) + quantization.zero_point
-        elif quantization.rounding == "nearest_away":
-            whole = np.trunc(scaled)
-            steps = whole + np.copysign(np.abs(scaled - whole) >= 0.5, scaled) + quantization.zero_point
-        else:
-            steps = np.trunc(scaled + quantization.zero_point)
-    bounds = np.iinfo(dtype)
-    return np.clip(steps, bounds.min, bounds.max).astype(dtype)
+    if spec.quantization is not None:
+        # A C cast sees the float64 quotient: float32 would round 82.9999999 up before it is truncated.
+        exact = values.astype(np.float64) if spec.quantization.rounding == "trunc" else values
+        return quantize(exact, spec.quantization, spec.dtype)
+    if spec.dtype in ("float32", "float16"):
+        return values.astype(spec.dtype, copy=False)
+    bounds = np.iinfo(spec.dtype)
+    return np.clip(np.rint(values), bounds.min, bounds.max).astype(spec.dtype)

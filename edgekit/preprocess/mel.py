@@ -16,7 +16,7 @@ Float64 = NDArray[Any]
 
 
 @lru_cache(maxsize=16)
-def window(kind: str, length: int) -> Float32:
+def window(kind: str, length: int) -> Float64:
     """The analysis window, (length,); names ending in `_symmetric` and `povey` reach their end value at both ends."""
     steps = length - 1 if kind.endswith("_symmetric") or kind == "povey" else length
     cosine = np.cos(2.0 * np.pi * np.arange(length) / steps)
@@ -28,7 +28,8 @@ def window(kind: str, length: int) -> Float32:
         values = 0.5 - 0.5 * cosine
     if kind == "povey":  # Kaldi: the Hann window to the power 0.85
         values = values**0.85
-    return _constant(values)
+    values.flags.writeable = False
+    return values
 
 
 def mel_of_hz(hz: Float64, scale: str) -> Float64:

@@ -57,21 +57,75 @@ def resample(samples: Float32, from_hz: int, to_hz: int, spec: Resample) -> Floa
     made = plan(from_hz, to_hz, spec)
     count = -(-len(samples) * made.up // made.down)
     periods = -(-count // made.produced)
-    covered = (periods - 1) * made.consumed + max(first + len(taps) for first, _, taps in made.groups)
-    padded = np.zeros(max(covered, made.reach + len(samples)), np.float32)
+    padded = np.zeros(max(_covered(made, periods), made.reach + len(samples)), np.float32)
     padded[made.reach : made.reach + len(samples)] = samples
+    return _whole_periods(made, padded, periods)[:count]
+
+
+class StreamingResampler:
+    """The same outputs as `resample`, given as soon as the inputs they need have come."""
+
+    def __init__(self, from_hz: int, to_hz: int, spec: Resample) -> None:
+        self._plan = plan(from_hz, to_hz, spec)
+        self._restart()
+
+    def _restart(self) -> None:
+        self._held = np.zeros(self._plan.reach, np.float32)
+        self._group = 0
+        self._received = 0
+        self._given = 0
+
+    def push(self, samples: Float32) -> Float32:
+        """(n,) samples -> the outputs that became certain, (m,)."""
+        self._received += len(samples)
+        self._held = np.concatenate([self._held, samples])
+        made = self._plan
+        outputs = []
+        while True:
+            if self._group == 0:
+                periods = 0
+                while len(self._held) >= _covered(made, periods + 1):
+                    periods += 1
+                if periods:
+                    outputs.append(_whole_periods(made, self._held, periods))
+                    self._held = self._held[periods * made.consumed :]
+            first, _, taps = made.groups[self._group]
+            if len(self._held) < first + len(taps):
+                break
+            outputs.append(np.matmul(self._held[first : first + len(taps)], taps))
+            self._group += 1
+            if self._group == len(made.groups):
+                self._group = 0
+                self._held = self._held[made.consumed :]
+        ready = np.concatenate(outputs) if outputs else np.zeros(0, np.float32)
+        self._given += len(ready)
+        return ready
+
+    def flush(self) -> Float32:
+        """The outputs that were waiting for more, as if silence followed; then a new sound may begin."""
+        made = self._plan
+        missing = -(-self._received * made.up // made.down) - self._given
+        rest = self.push(np.zeros(_covered(made, 1), np.float32))[:missing]
+        self._restart()
+        return rest
+
+
+def _covered(made: Plan, periods: int) -> int:
+    """Inputs, `reach` zeros before the first included, that so many periods read."""
+    return (periods - 1) * made.consumed + max(first + len(taps) for first, _, taps in made.groups)
+
+
+def _whole_periods(made: Plan, padded: Float32, periods: int) -> Float32:
     out = np.empty((periods, made.produced), np.float32)
-    column = 0
     step = padded.strides[0]
+    column = 0
     for first, outputs, taps in made.groups:
-        width = len(taps)
-        rows = as_strided(padded[first:], (periods, width), (made.consumed * step, step), writeable=False)
+        rows = as_strided(padded[first:], (periods, len(taps)), (made.consumed * step, step), writeable=False)
         stride = max(1, LARGEST_PRODUCT // taps.size)
         for start in range(0, periods, stride):
-            end = start + stride
-            np.matmul(rows[start:end], taps, out=out[start:end, column : column + outputs])
+            np.matmul(rows[start : start + stride], taps, out=out[start : start + stride, column : column + outputs])
         column += outputs
-    return out.reshape(-1)[:count]
+    return out.reshape(-1)
 
 
 @lru_cache(maxsize=8)

@@ -128,7 +128,8 @@ class AudioSpec(Record):
     layout: order of the last two axes of features; `samples` for a waveform.
     shape: of the tensor, -1 at most once, where it follows the sound's length.
     dtype: whole numbers without quantization are rounded to nearest even and saturate.
-    streamable: may be fed in chunks: nothing in it depends on the sound as a whole.
+    streamable: may be fed in chunks: nothing in it depends on the sound as a whole; `length` is then what one run
+        of the graph sees.
     """
 
     kind: Literal["audio"]
@@ -172,6 +173,8 @@ class AudioSpec(Record):
         if self.features is not None:
             if self.features.center != "none":
                 raise ManifestError("features.center", f"{self.features.center} {whole}")
+            if self.features.drop_last:
+                raise ManifestError("features.drop_last", whole)
             if self.features.dynamic_range != 0.0:
                 raise ManifestError("features.dynamic_range", whole)
 
