@@ -85,19 +85,32 @@ def _sinc(x: float) -> float:
 def reach(axis: Axis, output: int) -> tuple[int, int]:
     """The inputs [low, high) that an output is made of; Pillow's bounds to the last bit of its arithmetic."""
     scale = (axis.box[1] - axis.box[0]) / axis.new_length
-    if axis.filter == "nearest":
-        low = min(max(int(axis.box[0] + (output + 0.5) * scale), 0), axis.length - 1)
-        return low, low + 1
     support = SUPPORT[axis.filter] * (max(scale, 1.0) if axis.antialias else 1.0)
     center = axis.box[0] + (output + 0.5) * scale
     low = max(int(center - support + 0.5), 0)
     return low, max(min(int(center + support + 0.5), axis.length), low + 1)
 
 
+def _rows(axis: Axis) -> list[tuple[int, list[float]]]:
+    """Per output the first input and the weights from there on."""
+    if axis.filter == "nearest":
+        return [(x, [1.0]) for x in _nearest(axis)[axis.start : axis.stop]]
+    return [_row(axis, output) for output in range(axis.start, axis.stop)]
+
+
+def _nearest(axis: Axis) -> list[int]:
+    """Pillow adds up the step instead of multiplying (ImagingScaleAffine), which decides where two are as near."""
+    step = (axis.box[1] - axis.box[0]) / axis.new_length
+    at = axis.box[0] + step * 0.5
+    inputs = []
+    for _ in range(axis.new_length):
+        inputs.append(min(max(int(at), 0), axis.length - 1))
+        at += step
+    return inputs
+
+
 def _row(axis: Axis, output: int) -> tuple[int, list[float]]:
     low, high = reach(axis, output)
-    if axis.filter == "nearest":
-        return low, [1.0]
     scale = (axis.box[1] - axis.box[0]) / axis.new_length
     stretch = max(scale, 1.0) if axis.antialias else 1.0
     center = axis.box[0] + (output + 0.5) * scale
@@ -108,7 +121,7 @@ def _row(axis: Axis, output: int) -> tuple[int, list[float]]:
 
 @lru_cache(maxsize=32)
 def _bands(axis: Axis, at_once: int) -> Bands:
-    rows = [_row(axis, output) for output in range(axis.start, axis.stop)]
+    rows = _rows(axis)
     taken = None
     if not axis.antialias:  # samples lie apart: number the inputs that are used, so that bands stay short
         used = sorted({x for low, weights in rows for x in range(low, low + len(weights))})
