@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 import click
 
-from edgekit import __version__, operations
+from edgekit import __version__
 from edgekit.errors import EdgekitError
 from edgekit.terminal import ProgressLine, say
 
@@ -87,26 +87,29 @@ def package(
     edgekit package kws-mlperf --files models/mlperf-kws
     edgekit package yamnet.tflite
     """
+    from edgekit.operations import package as operations
+
+    chosen = operations.choose_target(target, say)
     with ProgressLine() as progress:
-        packed = operations.package(source, target, variant, list(files), output, progress=progress, note=say)
+        packed = operations.package(source, chosen, variant, list(files), output, progress=progress, note=say)
     _print(packed, as_json)
 
 
 @main.command()
 @click.argument("bundle")
 @_takes_inputs
-@click.option("--on", "device", metavar="DEVICE", help="Predict there; BUNDLE is then the app's name.")
 @_json
-def predict(
-    bundle: str, image: str | None, audio: str | None, texts: tuple[str, ...], device: str | None, as_json: bool
-) -> None:
+def predict(bundle: str, image: str | None, audio: str | None, texts: tuple[str, ...], as_json: bool) -> None:
     """Answer one predict with BUNDLE (a file or a folder), or with an app of a device.
 
     \b
     edgekit predict tridigit.edgekit --image seven.png --text seven --text two
     edgekit predict kws.edgekit --audio clip.wav --json
     """
-    _print(operations.predict(bundle, device, image=image, audio=audio, texts=texts), as_json)
+    from edgekit.operations import predict as operations
+
+    operations.named_files(image, audio)
+    _print(operations.predict(bundle, image=image, audio=audio, texts=texts), as_json)
 
 
 @main.command()
@@ -128,6 +131,8 @@ def deploy(source: str, devices: tuple[str, ...], as_json: bool, **options: Any)
     edgekit deploy tridigit.edgekit local:/tmp/device
     edgekit deploy tridigit pi@raspberrypi.local --target raspberry-pi-5
     """
+    from edgekit.operations import deploy as operations
+
     with ProgressLine() as progress:
         outcome = operations.deploy(source, list(devices), progress=progress, note=say, **options)
     _print(outcome, as_json)
@@ -145,6 +150,8 @@ def status(device: str, app: str | None, as_json: bool) -> None:
     \b
     edgekit status local:/tmp/device
     """
+    from edgekit.operations import deploy as operations
+
     _print(operations.status(device, app), as_json)
 
 
@@ -158,6 +165,8 @@ def rollback(device: str, app: str, as_json: bool) -> None:
     \b
     edgekit rollback local:/tmp/device tridigit
     """
+    from edgekit.operations import deploy as operations
+
     _print(operations.rollback(device, app), as_json)
 
 
@@ -171,6 +180,8 @@ def remove(device: str, app: str, as_json: bool) -> None:
     \b
     edgekit remove local:/tmp/device tridigit
     """
+    from edgekit.operations import deploy as operations
+
     _print(operations.remove(device, app), as_json)
 
 
@@ -183,6 +194,8 @@ def check(bundle: str, as_json: bool) -> None:
     \b
     edgekit check tridigit.edgekit
     """
+    from edgekit.operations import package as operations
+
     report = operations.check(bundle)
     _print(report, as_json)
     if not report.passed:
@@ -198,6 +211,8 @@ def inspect(bundle: str, as_json: bool) -> None:
     \b
     edgekit inspect tridigit.edgekit
     """
+    from edgekit.operations import package as operations
+
     _print(operations.inspect(bundle), as_json)
 
 
@@ -205,6 +220,8 @@ def inspect(bundle: str, as_json: bool) -> None:
 @_json
 def targets(as_json: bool) -> None:
     """List the kinds of device that bundles can be made for."""
+    from edgekit.operations import listing as operations
+
     _print(operations.targets(), as_json)
 
 
@@ -212,6 +229,8 @@ def targets(as_json: bool) -> None:
 @_json
 def models(as_json: bool) -> None:
     """List the recipes that come with edgekit."""
+    from edgekit.operations import listing as operations
+
     _print(operations.models(), as_json)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgekit.errors import BundleError, EdgekitError
 from edgekit.manifest import ExpectedTensor, GoldenSample
-from edgekit.records import Json, Record
+from edgekit.records import Json, Record, dump
 from edgekit.specs.tensor import DATATYPES, NUMPY_NAMES
 
 if TYPE_CHECKING:
@@ -45,6 +45,10 @@ class CheckReport(Record):
     digest: str
     passed: bool
     deviations: tuple[Deviation, ...]
+
+    def to_dict(self) -> Json:
+        """Plain JSON."""
+        return dump(self)
 
     def __str__(self) -> str:
         lines = [f"{self.name}: {'passed' if self.passed else 'FAILED'}, {len(self.deviations)} comparisons"]

@@ -1,27 +1,27 @@
-"""What joins packaging, devices and profiling: each verb of the command line, without printing."""
+"""`package`: from whatever a person names to a bundle; and what a bundle holds."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from edgekit.errors import InputError
 from edgekit.manifest import Manifest
+from edgekit.operations.listing import Listing
 from edgekit.records import Json, Record, dump
-from edgekit.targets import Target, find_target, known_targets, local_target
+from edgekit.targets import Target, find_target, local_target
 
 if TYPE_CHECKING:
     from edgekit.golden import CheckReport
     from edgekit.packaging.draft import Draft
     from edgekit.packaging.fetch import Progress
-    from edgekit.results import Result
 
 Note = Callable[[str], None]
 
 
 class Packed(Record):
-    """A bundle that was written."""
+    """A bundle that was written. truth: where the golden samples' expectations came from."""
 
     path: str
     digest: str
@@ -46,7 +46,7 @@ class Packed(Record):
 
 def package(
     source: str,
-    target: str | None,
+    target: Target,
     variant: str | None,
     files: Sequence[Path],
     output: Path | None,
@@ -57,12 +57,11 @@ def package(
     """Make the bundle of a source for a target. Raises InputError, TargetError, BundleError, GateFailed."""
     from edgekit.packaging.build import build
 
-    kind = _target(target, note)
-    draft = read_source(source, variant, kind, files, progress)
+    draft = read_source(source, variant, target, files, progress)
     for line in draft.notes:
         note(line)
     path = output or Path(f"{draft.name}.edgekit")
-    manifest, digest = build(draft, kind, path)
+    manifest, digest = build(draft, target, path)
     return Packed(
         path=str(path),
         digest=digest,
@@ -75,7 +74,8 @@ def package(
     )
 
 
-def _target(name: str | None, note: Note) -> Target:
+def choose_target(name: str | None, note: Note) -> Target:
+    """The target of this name, or this machine's, said so."""
     if name is not None:
         return find_target(name)
     target = local_target()
@@ -84,12 +84,11 @@ def _target(name: str | None, note: Note) -> Target:
 
 
 def _truth(manifest: Manifest) -> str:
-    kinds = sorted({g.truth for g in manifest.golden})
-    return " and ".join(kinds) if kinds else "none"
+    return " and ".join(sorted({g.truth for g in manifest.golden})) or "none"
 
 
 def read_source(source: str, variant: str | None, target: Target, files: Sequence[Path], progress: Progress) -> Draft:
-    """The draft of whatever a person named: a recipe, a hub folder, a model file."""
+    """The draft of whatever a person named: a recipe's name, file or folder, or a model file."""
     from edgekit.packaging.recipe import known_recipes, read_recipe
 
     path = Path(source)
@@ -100,24 +99,16 @@ def read_source(source: str, variant: str | None, target: Target, files: Sequenc
         return read_recipe(path / "recipe.toml", variant, target, list(files), progress)
     if source in recipes and not path.exists():
         return read_recipe(recipes[source], variant, target, list(files), progress)
-    raise InputError(f"'{source}' is no recipe, folder or model file", hint=f"recipes: {', '.join(recipes)}; or a path")
+    if path.suffix == ".tflite" and path.is_file():
+        from edgekit.packaging.tflite_metadata import read_tflite
+
+        return read_tflite(path)
+    raise InputError(f"'{source}' is no recipe, folder or model file", hint=f"a path, or one of: {', '.join(recipes)}")
 
 
-def predict(bundle: str, device: str | None, *, image: str | None, audio: str | None, texts: Sequence[str]) -> Result:
-    """One predict by a bundle here; several texts are candidates, one is a text."""
-    from edgekit.predictor import load
-
-    if device is not None:
-        raise InputError(f"predict --on {device}: not yet")
-    with load(bundle) as predictor:
-        return predictor.predict(image=image, audio=audio, text=text_argument(predictor.manifest, texts))
-
-
-def text_argument(manifest: Manifest, texts: Sequence[str]) -> Any:
-    """None, the one text, or the candidates; a similarity task takes even one text as a candidate set."""
-    if not texts:
-        return None
-    return texts[0] if len(texts) == 1 else list(texts)
+def is_bundle(path: Path) -> bool:
+    """Whether a path is a bundle already: a file that is no recipe or graph, or an unpacked folder."""
+    return (path / "manifest.json").is_file() or path.suffix == ".edgekit"
 
 
 def check(bundle: str) -> CheckReport:
@@ -129,22 +120,24 @@ def check(bundle: str) -> CheckReport:
         return golden.check(predictor)
 
 
-def targets() -> Json:
-    """Name and title of every target."""
-    return Listing({name: target.title for name, target in known_targets().items()})
+def inspect(bundle: str) -> Listing:
+    """What a bundle holds, verified to the last byte."""
+    from edgekit.bundle import open_bundle
 
-
-def models() -> Json:
-    """Name and source of every recipe that comes with edgekit."""
-    from edgekit.packaging.recipe import known_recipes
-    from edgekit.targets import load_toml
-
-    return Listing({name: str(load_toml(path).get("source", "")) for name, path in known_recipes().items()})
-
-
-class Listing(dict[str, str]):
-    """Names with what they are, printed as two columns."""
-
-    def __str__(self) -> str:
-        width = max((len(name) for name in self), default=0)
-        return "\n".join(f"{name:<{width}}  {what}" for name, what in self.items())
+    with open_bundle(bundle) as opened:
+        manifest, digest = opened.manifest, opened.digest
+    return Listing(
+        {
+            "name": f"{manifest.name} {manifest.version}",
+            "digest": digest,
+            "task": manifest.task,
+            "target": manifest.target,
+            "license": manifest.license,
+            "source": manifest.source,
+            "inputs": ", ".join(f"{keyword} ({spec.kind})" for keyword, spec in manifest.inputs.items()),
+            "graphs": ", ".join(f"{g.name} ({g.runtime}, {g.precision})" for g in manifest.graphs),
+            "golden": ", ".join(f"{g.name} (truth: {g.truth}, {g.origin})" for g in manifest.golden) or "none",
+            "requires": ", ".join(f"{name}{versions}" for name, versions in manifest.requires.items()),
+            "files": ", ".join(f"{name} {fact.size:,} B" for name, fact in manifest.files.items()),
+        }
+    )

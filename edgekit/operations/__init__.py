@@ -1,0 +1,1 @@
+"""What joins packaging, devices, profiling and compression: the verbs of the command line, without printing."""
