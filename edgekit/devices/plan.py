@@ -201,14 +201,13 @@ def refuse(request: Request, facts: Facts) -> None:
         raise DeployError(f"the state of {request.app} cannot be read: {installed.damage}", hint="--force starts anew")
     if record.id in installed.state.bad and not request.force:
         raise DeployError(
-            f"release {record.id[:12]} of {request.app} failed its check on this device before; "
-            f"{running(installed.state)}",
+            f"release {record.id[:12]} of {request.app} failed its check on this device before",
             hint="change the bundle or the settings, or use --force to try it again",
         )
     current = next((r.record for r in installed.releases if r.id == installed.state.current), None)
     if current and version_key(record.version) < version_key(current.version) and not request.allow_downgrade:
         raise DeployError(
-            f"{request.app} {current.version} is on the device, this is {record.version}; {running(installed.state)}",
+            f"{request.app} {current.version} is on the device, this is {record.version}",
             hint="--allow-downgrade if that is meant, or `edgekit rollback`",
         )
 
