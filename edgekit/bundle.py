@@ -36,7 +36,7 @@ from edgekit.container import (
 )
 from edgekit.errors import BundleError, ClosedError, IntegrityError, ManifestError
 from edgekit.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME, Manifest, parse_manifest
-from edgekit.stamps import Identity, cache_folder, settle, stamp_holds, write_stamp
+from edgekit.stamps import Identity, cache_folder, settle, stamp_holds, unsettled_ns, write_stamp
 
 __all__ = ["BundleDirectory", "open_bundle", "read_manifest", "verify", "write_bundle"]
 
@@ -154,17 +154,16 @@ def _open_file(path: Path, verify: str) -> BundleDirectory:
         digest, real, facts = container.digest, os.path.realpath(path), {"": identity(container.fact)}
         entry = cache_folder() / "bundles" / digest
         verified = verify == "stamp" and stamp_holds(real, digest, facts)
-        if not verified:
-            settle(facts.values())
+        stampable = unsettled_ns(facts.values()) == 0
         problem = ""
         for _ in range(_ATTEMPTS):
             if not os.path.lexists(entry):
                 _unpack(container, entry)
             elif not verified:
                 stream_payloads(container, lambda name, chunk: None)
-            if not verified:
+            if not verified and stampable:
                 write_stamp(real, digest, facts)
-                verified = True
+            verified = True
             inode = _inode(entry)
             try:
                 return _open_folder(entry, verify, digest=digest)

@@ -64,10 +64,14 @@ def settle(files: Iterable[Identity]) -> None:
 
     A file changed in the very tick in which it is hashed could be changed once more without a trace.
     """
+    time.sleep(unsettled_ns(files) / 1e9)
+
+
+def unsettled_ns(files: Iterable[Identity]) -> int:
+    """How long until a change of these files would show in their times; 0 for files that rest."""
     now = time.time_ns()
     youngest = min((abs(now - t) for _, _, _, mtime, ctime in files for t in (mtime, ctime)), default=CLOCK_TICK_NS)
-    if youngest < CLOCK_TICK_NS:
-        time.sleep((CLOCK_TICK_NS - youngest) / 1e9)
+    return max(0, CLOCK_TICK_NS - youngest)
 
 
 def _content(digest: str, files: Mapping[str, Identity]) -> bytes:
