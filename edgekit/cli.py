@@ -43,6 +43,23 @@ _variant = click.option("--variant", metavar="V", help="Variant of the model, e.
 _files = click.option(
     "--files", multiple=True, type=click.Path(path_type=Path), help="Folder with files that the recipe does not hold."
 )
+
+
+def _read_answers(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
+    pairs = [answer.partition("=") for answer in given]
+    if not all(equals for _, equals, _ in pairs):
+        raise click.BadParameter("expected KEY=VALUE")
+    return {key: value for key, _, value in pairs}
+
+
+_answers = click.option(
+    "--set",
+    "answers",
+    multiple=True,
+    metavar="KEY=VALUE",
+    callback=_read_answers,
+    help="Answer what the source does not say (packaging names the keys).",
+)
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _inputs = (
     click.option("--image", metavar="FILE", help="Picture: JPEG, PNG, BMP or WebP."),
@@ -75,10 +92,17 @@ def main() -> None:
 @_target
 @_variant
 @_files
+@_answers
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write; default: NAME.edgekit.")
 @_json
 def package(
-    source: str, target: str | None, variant: str | None, files: tuple[Path, ...], output: Path | None, as_json: bool
+    source: str,
+    target: str | None,
+    variant: str | None,
+    files: tuple[Path, ...],
+    answers: dict[str, str],
+    output: Path | None,
+    as_json: bool,
 ) -> None:
     """Make a bundle of SOURCE: a recipe's name or file, or a .tflite with metadata.
 
@@ -91,7 +115,9 @@ def package(
 
     chosen = operations.choose_target(target, say)
     with ProgressLine() as progress:
-        packed = operations.package(source, chosen, variant, list(files), output, progress=progress, note=say)
+        packed = operations.package(
+            source, chosen, variant, list(files), output, answers=answers, progress=progress, note=say
+        )
     _print(packed, as_json)
 
 
@@ -119,6 +145,7 @@ def predict(bundle: str, image: str | None, audio: str | None, texts: tuple[str,
 @_target
 @_variant
 @_files
+@_answers
 @click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
 @click.option("--restart", metavar="CMD", help="Run this on the device after the switch.")
 @click.option("--allow-downgrade", is_flag=True, help="Accept an older version than the one that runs.")

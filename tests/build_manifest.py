@@ -22,7 +22,7 @@ from edgekit.manifest import (
     RunSettings,
     State,
 )
-from edgekit.specs.audio import AudioSpec, Length, Resample, Spectrum
+from edgekit.specs.audio import AudioSpec, Length, Resample, Spectrum, Windows
 from edgekit.specs.image import Crop, ImageSpec, Pad, Resize
 from edgekit.specs.post import EmbeddingSource, Pooling, Similarity
 from edgekit.specs.tensor import Port, Quantization, TensorInput
@@ -141,6 +141,7 @@ def _audio() -> AudioSpec:
         downmix="mean",
         resample=Resample(zeros=24, rolloff=0.95, beta=14.77),
         amplitude="unit",
+        windows=Windows(samples=16000, hop=8000, lead=64, tail="fill"),
         length=Length(samples=16000, pad="zero", trim="right"),
         normalize="none",
         epsilon=1e-07,

@@ -88,6 +88,7 @@ def deploy(
     target: str | None,
     variant: str | None,
     files: Sequence[Path],
+    answers: dict[str, str],
     dry_run: bool,
     restart: str | None,
     allow_downgrade: bool,
@@ -100,7 +101,8 @@ def deploy(
         bundle = Path(source)
         if not is_bundle(bundle):
             bundle = Path(scratch) / "source.edgekit"
-            package(source, choose_target(target, note), variant, files, bundle, progress=progress, note=note)
+            kind = choose_target(target, note)
+            package(source, kind, variant, files, bundle, answers=answers, progress=progress, note=note)
         payload = read_payload(bundle)
         request = Request(
             app=app or payload.name,

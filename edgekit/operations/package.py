@@ -51,13 +51,14 @@ def package(
     files: Sequence[Path],
     output: Path | None,
     *,
+    answers: dict[str, str],
     progress: Progress,
     note: Note,
 ) -> Packed:
     """Make the bundle of a source for a target. Raises InputError, TargetError, BundleError, GateFailed."""
     from edgekit.packaging.build import build
 
-    draft = read_source(source, variant, target, files, progress)
+    draft = read_source(source, variant, target, files, answers, progress)
     for line in draft.notes:
         note(line)
     path = output or Path(f"{draft.name}.edgekit")
@@ -87,7 +88,14 @@ def _truth(manifest: Manifest) -> str:
     return " and ".join(sorted({g.truth for g in manifest.golden})) or "none"
 
 
-def read_source(source: str, variant: str | None, target: Target, files: Sequence[Path], progress: Progress) -> Draft:
+def read_source(
+    source: str,
+    variant: str | None,
+    target: Target,
+    files: Sequence[Path],
+    answers: dict[str, str],
+    progress: Progress,
+) -> Draft:
     """The draft of whatever a person named: a recipe's name, file or folder, or a model file."""
     from edgekit.packaging.recipe import known_recipes, read_recipe
 
@@ -102,7 +110,7 @@ def read_source(source: str, variant: str | None, target: Target, files: Sequenc
     if path.suffix == ".tflite" and path.is_file():
         from edgekit.packaging.tflite_metadata import read_tflite
 
-        return read_tflite(path)
+        return read_tflite(path, answers)
     raise InputError(f"'{source}' is no recipe, folder or model file", hint=f"a path, or one of: {', '.join(recipes)}")
 
 

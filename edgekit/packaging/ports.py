@@ -25,7 +25,12 @@ def runtime_of(file: str) -> RuntimeName:
 
 
 def read_ports(
-    path: Path, runtime: RuntimeName, graph: str, inputs: Mapping[str, str], outputs: Mapping[str, str], rounding: Rounding | None
+    path: Path,
+    runtime: RuntimeName,
+    graph: str,
+    inputs: Mapping[str, str],
+    outputs: Mapping[str, str],
+    rounding: Rounding | None,
 ) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
     """The named inputs and outputs of a graph file as ports; names are graph tensor -> value.
 
@@ -38,6 +43,17 @@ def read_ports(
     return (
         tuple(_port(graph, "input", tensors.inputs, name, value, rounding) for name, value in inputs.items()),
         tuple(_port(graph, "output", tensors.outputs, name, value, rounding) for name, value in outputs.items()),
+    )
+
+
+def read_all_ports(path: Path, runtime: RuntimeName, rounding: Rounding) -> tuple[tuple[Port, ...], tuple[Port, ...]]:
+    """Every input and output of a graph file as ports; each value has its tensor's name."""
+    graph = load_graph(runtime, path, _SETTINGS, None)
+    tensors = graph.spec
+    graph.close()
+    return (
+        tuple(_port(path.name, "input", tensors.inputs, t.name, t.name, rounding) for t in tensors.inputs),
+        tuple(_port(path.name, "output", tensors.outputs, t.name, t.name, rounding) for t in tensors.outputs),
     )
 
 

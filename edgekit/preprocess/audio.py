@@ -11,7 +11,7 @@ from edgekit.errors import InputError
 from edgekit.preprocess import spectrum
 from edgekit.preprocess.resampling import resample
 from edgekit.preprocess.sound import Sound
-from edgekit.specs.audio import AudioSpec, Length
+from edgekit.specs.audio import AudioSpec, Length, Windows
 from edgekit.specs.quantize import quantize
 
 Array = NDArray[Any]
@@ -21,10 +21,34 @@ Float32 = NDArray[np.float32]
 def transform(spec: AudioSpec, sound: Sound) -> dict[str, Array]:
     """The tensor `spec.value` of a sound, and the int64 mask `spec.mask` if there is one.
 
-    Stages: downmix, resample, amplitude, trim, normalise, pad, features, layout, quantisation. Raises InputError when
-    the sound is too short or too long for the spec, or the tensor does not have spec.shape.
+    With windows, one row per window along axis 0. Raises InputError when the sound is too short or too long for the
+    spec, or the tensor does not have spec.shape.
     """
-    samples = _normalized(spec, _trimmed(spec.length, waveform(spec, sound)))
+    samples = waveform(spec, sound)
+    if spec.windows is None:
+        return _window(spec, samples)
+    rows = [_window(spec, row) for row in cut(spec.windows, samples)]
+    stacked = spec.shape[0] != 1
+    return {name: (np.stack if stacked else np.concatenate)([row[name] for row in rows]) for name in rows[0]}
+
+
+def cut(windows: Windows, samples: Float32) -> list[Float32]:
+    """The rows of a sound, each windows.samples long; raises InputError when there is not even one."""
+    led = np.concatenate([np.zeros(windows.lead, np.float32), samples]) if windows.lead else samples
+    beyond = len(led) - windows.samples
+    count = 1 + (beyond // windows.hop if windows.tail == "drop" else -(-max(beyond, 0) // windows.hop))
+    if count < 1:
+        least = windows.samples - windows.lead
+        raise InputError(f"the sound is shorter than one window: expected at least {least} samples, got {len(samples)}")
+    missing = (count - 1) * windows.hop + windows.samples - len(led)
+    if missing > 0:
+        led = np.concatenate([led, np.zeros(missing, np.float32)])
+    return [led[i * windows.hop : i * windows.hop + windows.samples] for i in range(count)]
+
+
+def _window(spec: AudioSpec, samples: Float32) -> dict[str, Array]:
+    """The tensors of one window."""
+    samples = _normalized(spec, _trimmed(spec.length, samples))
     if spec.features is None:
         values, real = _padded(spec.length, samples)
         return _named(spec, values, np.arange(len(values)) < real)

@@ -60,7 +60,7 @@ def describe(dtype_name: str, shape: tuple[int, ...]) -> str:
 def check_ports(graph: GraphSpec, tensors: GraphTensors) -> None:
     """Raise GraphRefused unless the manifest's ports are the graph's own tensors.
 
-    Every input needs a port or a constant; an output without a port is not read. A port's axis may fix a free one
+    Every input needs a port, a constant or a state; an output without a port is not read. A port's axis may fix a free one
     of the graph, never the other way round. A port with quantisation needs the graph's scale and zero point
     where the graph states them (its rounding is the manifest's own affair).
     """
@@ -77,7 +77,7 @@ def check_ports(graph: GraphSpec, tensors: GraphTensors) -> None:
             raise GraphRefused(f"{where}: constant {constant.name!r} is no input, expected one of {sorted(inputs)}")
         if constant.datatype != tensor.datatype or not fits(constant.shape, tensor.shape):
             raise _differs(where, "constant", constant.name, tensor, constant.datatype, constant.shape)
-    given = [p.name for p in graph.inputs] + [c.name for c in graph.constants]
+    given = [n for ns in (graph.inputs, graph.constants) for n in (x.name for x in ns)] + [s.input for s in graph.state]
     missing = sorted(inputs.keys() - set(given))
     doubled = sorted({name for name in given if given.count(name) > 1})
     if missing or doubled:

@@ -41,6 +41,24 @@ class Length(Record):
         _check_range(self, "samples", 1, 1 << 28)
 
 
+class Windows(Record):
+    """Cut the sound into rows of `samples`, each beginning `hop` after the last; one graph run per row.
+
+    lead: zeros before the sound, so that the first row ends `samples - lead` into it (a model that looks back).
+    tail: `fill` completes the last row with zeros, `drop` leaves an incomplete one out.
+    """
+
+    samples: int
+    hop: int
+    lead: int
+    tail: Literal["fill", "drop"]
+
+    def check(self) -> None:
+        _check_range(self, "samples", 1, 1 << 28)
+        _check_range(self, "hop", 1, self.samples)
+        _check_range(self, "lead", 0, self.samples - 1)
+
+
 class Spectrum(Record):
     """Log-mel, filter bank or cepstral features: every parameter of every stage, in the order applied.
 
@@ -120,13 +138,14 @@ class AudioSpec(Record):
     """An audio input; `value` names the tensor it makes, `mask` the (1, n) int64 mask of its real samples or
     frames, if any (a frame is real when the sample it starts from, or is centred on, is).
 
-    Stages in this order: downmix, resample to rate_hz, amplitude, trim, normalise, pad, features, lay out, quantise.
+    Stages in this order: downmix, resample to rate_hz, amplitude, cut into windows, then for each window: trim,
+    normalise, pad, features, lay out, quantise. Without windows the sound is the one window.
 
     amplitude: `unit` is float in [-1, 1), `int16` the same times 32768.
     normalize: `zero_mean_unit_variance` is (x - mean) / sqrt(var + epsilon) over the real samples; `peak` is
         x / max(x), and x as it is when max(x) <= epsilon.
     layout: order of the last two axes of features; `samples` for a waveform.
-    shape: of the tensor, -1 at most once, where it follows the sound's length.
+    shape: of one window's tensor, -1 at most once, where it follows the sound's length.
     dtype: whole numbers without quantization are rounded to nearest even and saturate.
     streamable: may be fed in chunks: nothing in it depends on the sound as a whole; `length` is then what one run
         of the graph sees.
@@ -139,6 +158,7 @@ class AudioSpec(Record):
     downmix: Literal["mean", "first"]
     resample: Resample
     amplitude: Literal["unit", "int16"]
+    windows: Windows | None
     length: Length | None
     normalize: Literal["none", "zero_mean_unit_variance", "peak"]
     epsilon: float

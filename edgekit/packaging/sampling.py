@@ -1,0 +1,92 @@
+"""A golden sample where a source brings none: a drawn picture, a drawn sound, a sentence; its truth is `self`."""
+
+from __future__ import annotations
+
+import io
+import struct
+import wave
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+
+from edgekit.manifest import InputSpec
+from edgekit.packaging.draft import Content, Sample
+from edgekit.records import Json
+from edgekit.specs.tensor import NUMPY_NAMES
+
+TEXTS = ("a photo of a cat", "a photo of a dog", "a red car on the road")
+SEED = 7
+
+
+def generated_sample(inputs: Mapping[str, InputSpec], files: dict[str, Content]) -> Sample:
+    """A sample for these inputs; its files are added to the draft's."""
+    given: dict[str, Json] = {}
+    for keyword, spec in inputs.items():
+        if spec.kind == "image":
+            files[f"golden/{keyword}.png"] = drawn_picture()
+            given[keyword] = {"file": f"golden/{keyword}.png"}
+        elif spec.kind == "audio":
+            bounds = spec.windows or spec.length
+            seconds = bounds.samples / spec.rate_hz if bounds else 2.0
+            files[f"golden/{keyword}.wav"] = drawn_sound(spec.rate_hz, min(seconds, 10.0))
+            given[keyword] = {"file": f"golden/{keyword}.wav"}
+        elif spec.kind == "text":
+            alone = len(inputs) == 1
+            given[keyword] = {"text": TEXTS[0]} if alone else {"texts": list(TEXTS)}
+        else:
+            files[f"golden/{keyword}.npy"] = drawn_tensor(spec.datatype, spec.shape)
+            given[keyword] = {"file": f"golden/{keyword}.npy"}
+    return Sample("generated", "self", "drawn at packaging; proves only that devices agree", (given,), {}, {})
+
+
+def drawn_picture(width: int = 320, height: int = 240) -> bytes:
+    """A PNG with gradients, an edge and a little seeded noise: the same bytes everywhere."""
+    y, x = np.mgrid[0:height, 0:width]
+    noise = np.random.RandomState(SEED).randint(0, 24, (height, width, 3))
+    red, green = x * 231 // width, y * 231 // height
+    blue = np.where((x - width // 2) ** 2 + (y - height // 2) ** 2 < (height // 3) ** 2, 200, 30)
+    pixels = (np.stack([red, green, blue], axis=2) + noise).astype(np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in pixels)
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", _stored(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, data) for kind, data in chunks)
+
+
+def _stored(data: bytes) -> bytes:
+    """A zlib stream of stored blocks: compressors differ between builds, copies do not."""
+    blocks = [data[i : i + 65535] for i in range(0, len(data), 65535)]
+    body = b"".join(
+        struct.pack("<BHH", i == len(blocks) - 1, len(b), len(b) ^ 0xFFFF) + b for i, b in enumerate(blocks)
+    )
+    return b"\x78\x01" + body + struct.pack(">I", zlib.adler32(data))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def drawn_sound(rate_hz: int, seconds: float) -> bytes:
+    """A WAV, 16 bit mono: a gliding tone with syllable-like bursts over faint seeded noise."""
+    t = np.arange(max(int(rate_hz * seconds), 1)) / rate_hz
+    glide = np.sin(2 * np.pi * (180 * t + 60 * t * t)) * (0.5 + 0.5 * np.sin(2 * np.pi * 3 * t))
+    noise = np.random.RandomState(SEED).standard_normal(len(t)) * 0.01
+    samples = np.round((0.4 * glide + noise) * 32767).clip(-32768, 32767).astype("<i2")
+    buffer = io.BytesIO()
+    with wave.open(buffer, "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate_hz)
+        file.writeframes(samples.tobytes())
+    return buffer.getvalue()
+
+
+def drawn_tensor(datatype: str, shape: tuple[int, ...]) -> bytes:
+    """An .npy array of seeded numbers; a free axis has size 1."""
+    sizes = tuple(max(n, 1) for n in shape)
+    dtype = np.dtype(NUMPY_NAMES[datatype])
+    random = np.random.RandomState(SEED)
+    array = random.standard_normal(sizes) if dtype.kind == "f" else random.randint(0, 2, sizes)
+    buffer = io.BytesIO()
+    np.save(buffer, array.astype(dtype), allow_pickle=False)
+    return buffer.getvalue()
