@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.devices import scripts
 from edgekit.devices.address import Address, parse_address
@@ -12,6 +12,9 @@ from edgekit.devices.transports import Completed, Transport
 from edgekit.devices.transports.process import demand
 from edgekit.errors import TransportError
 from edgekit.records import Record
+
+if TYPE_CHECKING:
+    from edgekit.devices.transports.adb import AdbTransport
 
 
 class Device(Record):
@@ -33,9 +36,21 @@ def connect(address: Address | str) -> Iterator[Device]:
 @contextlib.contextmanager
 def open_transport(address: Address) -> Iterator[Transport]:
     """The transport for an address; its connection is closed when the block ends."""
-    from edgekit.devices.transports.local import LocalTransport
+    if address.kind == "local":
+        from edgekit.devices.transports.local import LocalTransport
 
-    yield LocalTransport()
+        yield LocalTransport()
+        return
+    if address.kind == "ssh":
+        from edgekit.devices.transports.ssh import SshTransport
+
+        opened: SshTransport | AdbTransport = SshTransport(address)
+    else:
+        from edgekit.devices.transports.adb import AdbTransport
+
+        opened = AdbTransport(address.where)
+    with contextlib.closing(opened) as transport:
+        yield transport
 
 
 def run_script(device: Device, body: str, *arguments: str, stdin: bytes | None = None, timeout_s: float) -> list[str]:
