@@ -123,7 +123,7 @@ def _resize(pixels: Pixels, scale: geometry.Scale, cut: geometry.Window, box: Bo
     image = _as_image(pixels)
     if scale.reduce != (1, 1):
         image, box = _reduce(image, scale)
-    if scale.step.arithmetic == "pillow_fused":
+    if scale.step.arithmetic == "pillow_fused" and _fuses(image, scale, cut):
         return _resize_fused(image, scale, cut, box)
     return _resize_exact(image, scale, cut, box)
 
@@ -146,18 +146,29 @@ def _resize_fused(image: Image.Image, scale: geometry.Scale, cut: geometry.Windo
     return image.resize((cut.width, cut.height), _FILTERS[scale.step.filter], box=part)
 
 
+def _fuses(image: Image.Image, scale: geometry.Scale, cut: geometry.Window) -> bool:
+    """Whether the part alone is made as it is made in the whole: its passes in the same order, no filter that jumps."""
+    same_order = _rows_first(image, scale.height, scale.width) == _rows_first(image, cut.height, cut.width)
+    return same_order and scale.step.filter not in ("nearest", "box")
+
+
+def _rows_first(image: Image.Image, new_height: int, new_width: int) -> bool:
+    """Pillow's order of passes (Resample.c): since version 13 columns first where the height shrinks by more than twice
+    what the width does; before, rows first always."""
+    shrink_y, shrink_x = image.height - new_height, image.width - new_width
+    return shrink_y <= 0 or shrink_y <= 2 * shrink_x
+
+
 def _resize_exact(image: Image.Image, scale: geometry.Scale, cut: geometry.Window, box: Box) -> Image.Image:
     """Pillow's resize of the whole picture, then the crop; rows that the crop has no use for are left out if they can.
 
-    Pillow resamples rows first, rounds to 0-255, then columns; since version 13 the other way round when the height
-    shrinks by more than twice what the width does (Resample.c). Where rows come first, each row's result depends on
-    that row alone: only those that the crop's columns are made of are resampled.
+    Pillow rounds to 0-255 between its two passes. Where rows come first, each row's result depends on that row alone:
+    only those that the crop's columns are made of are resampled.
     """
     how = _FILTERS[scale.step.filter]
-    shrink_y, shrink_x = image.height - scale.height, image.width - scale.width
-    rows_first = shrink_y <= 0 or shrink_y <= 2 * shrink_x
     full = box == (0.0, 0.0, image.width, image.height)
-    if cut.height < scale.height and rows_first and full and shrink_x and shrink_y and scale.step.filter != "nearest":
+    two_passes = image.height != scale.height and image.width != scale.width and scale.step.filter != "nearest"
+    if cut.height < scale.height and full and two_passes and _rows_first(image, scale.height, scale.width):
         return _resize_needed_rows(image, scale, cut, how)
     image = image.resize((scale.width, scale.height), how, box=box)
     if (cut.height, cut.width) == (scale.height, scale.width):
