@@ -302,7 +302,7 @@ def _read_manifest_file(root: int, path: Path, files: dict[str, _Kept]) -> bytes
     kept = files[MANIFEST_NAME] = _keep(root, path, MANIFEST_NAME)
     size = kept.fact[2]
     if size > MANIFEST_LIMIT_BYTES:
-        raise BundleError(f"{path}: expected a manifest of at most {MANIFEST_LIMIT_BYTES:,} bytes, got {size:,}")
+        raise IntegrityError(f"{path}: expected a manifest of at most {MANIFEST_LIMIT_BYTES:,} bytes, got {size:,}")
     return b"".join(_pieces(kept.descriptor, size, path / MANIFEST_NAME))
 
 
