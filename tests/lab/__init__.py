@@ -1,9 +1,7 @@
-"""Virtual devices for tests: real sshd and adbd, real file systems, real faults::
+"""Virtual devices for tests: real sshd and adbd, real file systems, real faults.
 
-with Lab() as lab:
-    pi = lab.device("arm64", board="pi4")
-    assert pi.run("uname -m").stdout == "aarch64\\n"
-    pi.cut_link()
+`with Lab() as lab: device = lab.device("arm64", board="pi4")` boots an emulated Raspberry Pi 4;
+`device.run("uname -m")` reaches it by ssh and `device.cut_link()` pulls its plug.
 """
 
 from __future__ import annotations

@@ -15,5 +15,6 @@ from .fixtures import (  # noqa: F401
     pi5,
     pytest_collection_modifyitems,
     pytest_configure,
+    vm,
     zero2w_32,
 )

@@ -24,6 +24,7 @@ from .adb import AdbServer
 from .device import Device
 from .fake_adbd import Behaviour, FakeAdbd
 from .lab import Lab
+from .vm import Vm
 
 __all__ = [
     "adb_server",
@@ -38,6 +39,7 @@ __all__ = [
     "pi5",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "vm",
     "zero2w_32",
 ]
 
@@ -62,6 +64,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("lab")
         if names & _EMULATED:
             item.add_marker("lab_emulated")
+        if "vm" in names:
+            item.add_marker("lab_vm")
     if "lab_vm" in str(config.option.markexpr):
         return
     slow = [item for item in items if item.get_closest_marker("lab_vm")]
@@ -169,3 +173,12 @@ def fake_adbd(tmp_path: Path) -> Iterator[Callable[..., FakeAdbd]]:
             return stack.enter_context(FakeAdbd(root, chosen))
 
         yield make
+
+
+@pytest.fixture
+def vm() -> Iterator[Vm]:
+    """A whole machine with systemd and 512 MB, switched on."""
+    require(host.missing_for_vm())
+    with Vm() as machine:
+        machine.boot()
+        yield machine

@@ -35,6 +35,7 @@ _VM_TOOLS = {
     "qemu-system-aarch64": "qemu-system-arm",
     "fdtput": "device-tree-compiler",
     "cpio": "cpio",
+    "depmod": "kmod",
 }
 
 

@@ -8,5 +8,5 @@ apt-get install -q -y --no-install-recommends mmdebstrap debian-archive-keyring 
   openssh-client rsync adb iproute2 util-linux e2fsprogs
 # Tier 3: a whole emulated machine.
 if [ "${1:-}" = vm ]; then
-  apt-get install -q -y --no-install-recommends qemu-system-arm device-tree-compiler cpio zstd
+  apt-get install -q -y --no-install-recommends qemu-system-arm device-tree-compiler cpio kmod
 fi

@@ -59,6 +59,14 @@ ANDROID_ROOTS = {
     "amd64": RootSpec("android", "amd64", "trixie", _ANDROID),
     "arm64": RootSpec("android", "arm64", "trixie", _ANDROID),
 }
+# A whole machine (vm.py): its kernel with a static busybox for the first steps, and a system that
+# starts by systemd.
+VM_KERNEL = RootSpec("kernel", "arm64", "bookworm", ("linux-image-arm64", "busybox-static"))
+_SYSTEMD = (
+    *("systemd", "systemd-sysv", "udev", "dbus", "dbus-user-session", "libpam-systemd", "sudo"),
+    *("login", "passwd", "util-linux", "mount", "procps", "iproute2", "kmod", "bash", "grep"),
+)
+VM_SYSTEM = RootSpec("system", "arm64", "bookworm", (*_SSH_DEVICE, *_SYSTEMD))
 # Only unpacked: the newer adb client, run on this machine with its own libraries.
 ADB34 = RootSpec("tool", "amd64", "trixie", ("adb", "libc6"))
 
@@ -308,12 +316,72 @@ TOYBOX = tuple(
 NOT_IN_TOYBOX = ("dd", "expr", "stty", "tr")
 
 
+def _finish_kernel(spec: RootSpec, root: Path) -> None:
+    """Only /boot, the modules and busybox are used, by vm.py."""
+    _merge_usr(root)
+    shutil.rmtree(root / "usr/share", ignore_errors=True)
+    _keep_programs(root, {"busybox"})
+    for modules in (root / "usr/lib/modules").iterdir():
+        run("depmod", "-b", root, modules.name)
+
+
+_VM_USERS = (
+    *(("sshd", 101, "/run/sshd"), ("messagebus", 102, "/run/dbus")),
+    *(("systemd-network", 998, "/run/systemd"), ("systemd-resolve", 997, "/run/systemd")),
+    *(("systemd-timesync", 996, "/run/systemd"), ("polkitd", 995, "/run")),
+)
+_VM_GROUPS = ("systemd-journal", "input", "kvm", "render", "sgx", "crontab", "netdev")
+_VM_NETWORK = """[Match]
+Name=eth0
+[Network]
+Address=10.0.2.15/24
+LinkLocalAddressing=no
+"""
+
+
+def _finish_system(spec: RootSpec, root: Path) -> None:
+    """What the scripts of systemd, dbus, sudo and openssh-server would set up."""
+    _finish_common(root)
+    _permit_pam(root)
+    users = [(name, uid, home, "/usr/sbin/nologin") for name, uid, home in _VM_USERS]
+    _add_users(root, [*users, ("pi", PI_UID, "/home/pi", "/bin/bash")])
+    with (root / "etc/group").open("a") as group:
+        group.writelines(f"{name}:x:{900 + n}:\n" for n, name in enumerate(_VM_GROUPS))
+    with (root / "etc/pam.d/common-session").open("a") as session:
+        session.write("session optional pam_systemd.so\n")
+    _write(root / "etc/pam.d/common-session-noninteractive", "session required pam_permit.so\n")
+    _write(root / "etc/sudoers.d/pi", "pi ALL=(ALL) NOPASSWD: ALL\n", 0o440)
+    _write(root / "etc/systemd/network/10-eth0.network", _VM_NETWORK)
+    _write(root / "etc/hostname", "raspberrypi\n")
+    _write(root / "etc/hosts", "127.0.0.1 localhost\n127.0.1.1 raspberrypi\n")
+    _write(root / "etc/fstab", "/dev/vda / ext4 errors=remount-ro 0 1\n")
+    # A fixed identity: with an empty one systemd would treat the start as a first boot.
+    _write(root / "etc/machine-id", "ed9e0000000000000000000000000001\n", 0o444)
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    for unit in ("ssh.service", "systemd-networkd.service"):
+        (wants / unit).symlink_to(f"/lib/systemd/system/{unit}")
+    (root / "usr/bin/sh").unlink(missing_ok=True)
+    (root / "usr/bin/sh").symlink_to("dash")
+    home = root / "home/pi"
+    home.mkdir(parents=True)
+    run("chown", "-R", f"{PI_UID}:{PI_UID}", home)
+    _run_ldconfig(spec, root)
+    _compile_python(root)
+
+
 def _finish_tool(spec: RootSpec, root: Path) -> None:
     _merge_usr(root)
     _drop_unused(root)
 
 
-_FINISH = {"ssh": _finish_ssh, "android": _finish_android, "tool": _finish_tool}
+_FINISH = {
+    "ssh": _finish_ssh,
+    "android": _finish_android,
+    "kernel": _finish_kernel,
+    "system": _finish_system,
+    "tool": _finish_tool,
+}
 
 
 def build_all(archs: Iterable[str] = ("amd64", "arm64", "armhf")) -> list[Path]:
