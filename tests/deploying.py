@@ -15,14 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from build_manifest import build_files, build_manifest
-
 from edgekit.bundle import write_bundle
 from edgekit.devices import NO_LAYER, Checks, Device, Layer, Outcome, Payload, Request, deploy, read_payload
 from edgekit.devices.lock import Owner
 from edgekit.devices.transports import Completed, OnBytes
 from edgekit.devices.transports.local import LocalTransport
 from edgekit.errors import TransportError
+from edgekit.manifest import FORMAT, FileFact, Limits, Manifest, RunSettings
+from edgekit.specs.post import Raw
 
 APP = "everything"
 LARGE_BYTES = 300 << 10  # more than travels in a batch, so that it goes by put
@@ -50,6 +50,43 @@ def checks(timeout_s: float = 20.0) -> Checks:
     )
 
 
+def build_files() -> dict[str, bytes]:
+    """The files of a bundle; nothing here is run, so the graphs are random bytes."""
+    pick = random.Random(3)
+    return {
+        "audio.tflite": pick.randbytes(300),
+        "golden/audio.bin": pick.randbytes(24),
+        "image.onnx": pick.randbytes(500),
+        "image.onnx.data": pick.randbytes(700),
+        "text/tokenizer.json": b"{}",
+    }
+
+
+def build_manifest(files: dict[str, bytes], version: str) -> Manifest:
+    """The smallest manifest over these files."""
+    facts = {n: FileFact(size=len(d), sha256=hashlib.sha256(d).hexdigest()) for n, d in files.items()}
+    limits = {
+        name: 1.0 if kind == "float" else 1 for name, kind in Limits.__annotations__.items() if name in Limits.fields_
+    }
+    return Manifest(
+        format=FORMAT,
+        name=APP,
+        version=version,
+        task="feature-extraction",
+        license="Apache-2.0",
+        source="made for tests",
+        inputs={},
+        graphs=(),
+        postprocess=Raw(task="raw", values=()),
+        golden=(),
+        limits=Limits(**limits),
+        target="linux-x86_64",
+        run=RunSettings(threads=1, spinning=False, providers=(), fallback=False),
+        requires={},
+        files=facts,
+    )
+
+
 def make_bundle(
     folder: Path, version: str, *, labels: bytes = b"cat\ndog\n", large: int = LARGE_BYTES, **files: bytes
 ) -> Payload:
@@ -59,7 +96,7 @@ def make_bundle(
     contents.update({name.replace("__", "."): data for name, data in files.items()})
     path = folder / f"{version}-{hashlib.sha256(repr(sorted(contents.items())).encode()).hexdigest()[:8]}.edgekit"
     if not path.exists():
-        write_bundle(path, build_manifest(contents, version=version), lambda name: io.BytesIO(contents[name]))
+        write_bundle(path, build_manifest(contents, version), lambda name: io.BytesIO(contents[name]))
     return read_payload(path)
 
 
@@ -148,7 +185,7 @@ CALL_FAULTS = (
     *(("garbage reply", when) for when in ("empty", "half", "noise", "code")),
     ("clock jump", "before"),
 )
-COMMAND_FAULTS = ("device killed", "no space", "i/o error", "read-only")
+COMMAND_FAULTS = ("device killed", "device gone", "no space", "i/o error", "read-only")
 
 SHIM = """#!/bin/sh
 name=${0##*/}
@@ -169,7 +206,7 @@ if [ $n -ge $EK_AT ]; then
 fi
 if [ $n -eq $EK_AT ]; then
   case $EK_KIND in
-    device\\ killed) kill -9 0 ;;
+    device\\ killed|device\\ gone) kill -9 0 ;;
     i/o\\ error) fail "Input/output error" ;;
   esac
 fi
@@ -184,7 +221,7 @@ SHIMMED = (
     "sync",
     "tar",
     "chmod",
-    "find",
+    "wc",
     "sha256sum",
     "cat",
     "readlink",
@@ -228,6 +265,7 @@ class FaultTransport:
 
     def run(self, argv: Sequence[str], *, stdin: bytes | None = None, timeout_s: float) -> Completed:
         if self.by_command:
+            self._gone()
             return self._through(argv, stdin, timeout_s, self.fault.kind, self.fault.at)
         self.calls += 1
         mine = self._strike(lambda: self._plain(argv, stdin, timeout_s))
@@ -251,6 +289,7 @@ class FaultTransport:
             )
 
         if self.by_command:
+            self._gone()
             if self.fault.kind == "no space" and 0 < self.fault.at <= self.commands:
                 part(size // 3)
                 raise TransportError("cat: write error: No space left on device")
@@ -263,6 +302,10 @@ class FaultTransport:
 
     def get(self, source: str, target: Path, *, timeout_s: float) -> None:
         self.inner.get(source, target, timeout_s=timeout_s)
+
+    def _gone(self) -> None:
+        if self.fault.kind == "device gone" and self.commands >= self.fault.at:
+            raise TransportError("the device is gone")
 
     def _plain(self, argv: Sequence[str], stdin: bytes | None, timeout_s: float) -> Completed:
         if self.fault.kind == "clock jump" and self.calls >= self.fault.at:

@@ -184,7 +184,7 @@ def _wrong(run: Deployment, tree: Tree) -> list[str]:
 def _sync(run: Deployment) -> None:
     for tree in run.absent:
         timeout_s = transfer.transfer_timeout_s(sum(c.size for c in tree.contents))
-        run.session.run(scripts.SEAL, tree.incoming, timeout_s=timeout_s)
+        run.session.run(scripts.WALK + scripts.SEAL, tree.incoming, timeout_s=timeout_s)
 
 
 def _rename(run: Deployment) -> None:
@@ -239,7 +239,7 @@ def _condemn(run: Deployment, before: states.State) -> None:
     write_state(run.session, state)
     if run.plan.release not in (state.current, state.previous):
         trash = incoming_folder(run.session.device.root, f"failed-{run.plan.release}")
-        run.session.run(scripts.DISCARD, trash, run.plan.folder)
+        run.session.run(scripts.ALONE + scripts.DISCARD, trash, run.plan.folder)
         run.session.run(scripts.SWEEP, incoming_folder(run.session.device.root, ""))
 
 
@@ -282,7 +282,7 @@ def _collect(run: Deployment) -> None:
     incoming = incoming_folder(run.session.device.root, "")
     try:
         if run.plan.discard:
-            run.session.run(scripts.DISCARD, f"{incoming}garbage", *run.plan.discard)
+            run.session.run(scripts.ALONE + scripts.DISCARD, f"{incoming}garbage", *run.plan.discard)
         run.session.run(scripts.SWEEP, incoming)
     except EdgekitError as error:
         run.session.notes.append(f"garbage stays until the next deployment: {error.message}")

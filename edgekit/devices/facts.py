@@ -121,7 +121,7 @@ def _build(found: dict[str, list[str]]) -> Facts:
         kernel=kernel,
         machine=machine,
         bits=int(_one(found, "bits")),
-        libc=_one(found, "libc"),
+        libc=_libc(_one(found, "libc")),
         python=_one(found, "python", "Python ").removeprefix("Python "),
         pythons=tuple(found.get("also", [])),
         tools=tuple(found.get("tool", [])),
@@ -150,6 +150,12 @@ def _one(found: dict[str, list[str]], key: str, absent: str | None = None) -> st
     if len(values) != 1:
         raise ValueError(f"{key} said {len(values)} times")
     return values[0]
+
+
+def _libc(text: str) -> str:
+    """`glibc 2.36` from getconf or from the library's own banner."""
+    banner = re.fullmatch(r"GNU C Library .* version (\d+\.\d+)\.", text)
+    return f"glibc {banner[1]}" if banner else text
 
 
 def _cpu(lines: list[str]) -> dict[str, list[str]]:

@@ -14,8 +14,8 @@ from edgekit.records import Record
 SLOWEST_HASH_BYTES_PER_S = 5 << 20
 """A Pi Zero 2 hashes some 60 MB/s from memory and reads some 20 MB/s from its card; a deadline needs room."""
 
-_SIZE = re.compile(r"size \s*(\d+) \./(.+)")
-_HASH = re.compile(r"hash ([0-9a-f]{64}) [ *]\./(.+)")
+_SIZE = re.compile(r"\s*(\d+) \./(.+)")
+_HASH = re.compile(r"([0-9a-f]{64}) [ *]\./(.+)")
 
 
 class StoredFile(Record):
@@ -58,7 +58,7 @@ def inspect(device: Device, folders: tuple[str, ...], *, timeout_s: float) -> In
     """Hash every file of the folders on the device, in one round trip; raises TransportError."""
     if not folders:
         return {}
-    lines = run_script(device, scripts.INSPECT, *folders, timeout_s=timeout_s)
+    lines = run_script(device, scripts.WALK + scripts.INSPECT, *folders, timeout_s=timeout_s)
     return parse_inventory(lines, folders, device.name)
 
 
@@ -93,9 +93,9 @@ def _listing(lines: list[str], name: str) -> Listing:
             sizes[match[2]] = int(match[1])
         elif match := _HASH.fullmatch(line):
             hashes[match[2]] = match[1]
-        elif line.startswith("odd ") or re.fullmatch(r"hash \\[0-9a-f]{64} .*", line):
+        elif line.startswith("odd ") or re.fullmatch(r"\\[0-9a-f]{64} .*", line):
             odd = True
-        elif not re.fullmatch(r"size \s*\d+ total", line):
+        elif not re.fullmatch(r"\s*\d+ total", line):
             raise TransportError(f"{name}: not an inventory: {line[:80]!r}")
     if sizes.keys() != hashes.keys() and not odd:
         raise TransportError(f"{name}: an inventory with {len(sizes)} sizes and {len(hashes)} hashes")

@@ -151,11 +151,11 @@ def _remove(session: Session, facts: Facts) -> Switched:
     kept = [r for a in facts.apps if a.app != session.app for r in a.releases]
     used = {r.record.layer for r in kept if r.record}
     unused = [d for d in facts.layers if d not in used] if all(r.record for r in kept) else []
-    in_use = session.run(scripts.IN_USE, *releases)
+    in_use = session.run(scripts.ALONE + scripts.IN_USE, *releases)
     if in_use:
         raise DeployError(f"{session.app} is in use: a program has one of its releases open", hint="stop it first")
     layers = [layer_folder(facts.root, d) for d in unused]
-    session.run(scripts.DISCARD, f"{incoming}removed", app_folder(facts.root, session.app), *layers)
+    session.run(scripts.ALONE + scripts.DISCARD, f"{incoming}removed", app_folder(facts.root, session.app), *layers)
     session.enter("collect garbage")
     session.run(scripts.SWEEP, incoming)
     return Switched(app=session.app, release=None, previous=None, version=None, notes=tuple(session.notes))

@@ -1,6 +1,7 @@
 """The POSIX shell that runs on a device: constants only, every varying word comes in as an argument.
 
-They need `sh` and the small tools that coreutils, toybox and busybox share, and write what they have to say
+They need `sh` and the small tools that coreutils, toybox and busybox share (for the rest, what toybox has or
+python3), and write what they have to say
 between two marks, so that a noisy login script is told from an answer and half an answer from a whole one.
 """
 
@@ -137,11 +138,21 @@ esac
 fact() { printf '%s\\n' "$*"; }
 fact root "$root"
 fact uname "$(uname -smr)"
-fact bits "$(getconf LONG_BIT 2>/dev/null || echo 0)"
-if libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) && [ -n "$libc" ]; then fact libc "$libc"
-elif [ -e /system/bin/linker64 ] || [ -e /system/bin/linker ]; then fact libc bionic
-else fact libc unknown
+class=$(od -An -tu1 -j4 -N1 /proc/self/exe 2>/dev/null || true)
+case $class in
+  *1*) fact bits 32 ;;
+  *2*) fact bits 64 ;;
+  *) fact bits "$(getconf LONG_BIT)" ;;
+esac
+libc=unknown
+if [ -e /system/bin/linker64 ] || [ -e /system/bin/linker ]; then libc=bionic
+elif command -v getconf >/dev/null; then libc=$(getconf GNU_LIBC_VERSION 2>/dev/null) || libc=unknown
+else
+  for library in /lib/*-linux-gnu*/libc.so.6 /lib64/libc.so.6 /lib/libc.so.6; do
+    if [ -x "$library" ]; then libc=$("$library" | head -n 1); break; fi
+  done
 fi
+fact libc "$libc"
 if command -v python3 >/dev/null; then fact python "$(python3 -V 2>&1)"; fi
 for python in /usr/bin/python3.[0-9]* /usr/local/bin/python3.[0-9]*; do
   case $python in
@@ -149,7 +160,7 @@ for python in /usr/bin/python3.[0-9]* /usr/local/bin/python3.[0-9]*; do
     *) if [ -x "$python" ]; then fact also "${python##*/}"; fi ;;
   esac
 done
-for tool in python3 timeout flock tar find sync sha256sum shasum systemctl vcgencmd; do
+for tool in python3 timeout flock tar sync sha256sum shasum systemctl vcgencmd; do
   if command -v $tool >/dev/null; then fact tool $tool; fi
 done
 at=$root
@@ -171,7 +182,9 @@ else
 fi
 fact cores "$(nproc 2>/dev/null || getconf _NPROCESSORS_ONLN)"
 if [ -r /proc/cpuinfo ]; then
-  grep -E '^(model name|flags|Features|CPU implementer|CPU part)' /proc/cpuinfo | sort -u | sed 's/^/cpu /' || true
+  sort -u /proc/cpuinfo | while IFS= read -r line; do
+    case $line in "model name"*|flags*|Features*|"CPU implementer"*|"CPU part"*) fact cpu "$line" ;; esac
+  done
 else
   fact cpu "model name : $(sysctl -n machdep.cpu.brand_string)"
 fi
@@ -207,18 +220,36 @@ for app in "$root/apps"/*; do
 done
 """
 
-# Folders as arguments: what each holds, as "hash size path".
+# Calls `act` with the plain files of each folder below, and tells of anything that is neither file nor folder.
+WALK = """
+walk() {
+  for entry in "$1"/* "$1"/.[!.]*; do
+    if [ -L "$entry" ]; then echo "odd $entry"
+    elif [ -d "$entry" ]; then walk "$entry"
+    elif [ -f "$entry" ]; then set -- "$@" "$entry"
+    elif [ -e "$entry" ]; then echo "odd $entry"
+    fi
+  done
+  shift
+  if [ $# -gt 0 ]; then act "$@"; fi
+}
+"""
+
+# Folders as arguments: sizes and hashes of what each holds.
 INSPECT = """
 if command -v sha256sum >/dev/null; then hash=sha256sum; else hash="shasum -a 256"; fi
+act() {
+  wc -c "$@"
+  $hash "$@"
+}
 number=0
 for folder; do
   echo "folder $number"
   number=$((number + 1))
   if [ -d "$folder" ]; then
     echo there
-    (cd "$folder" && find . ! -type d ! -type f | sed 's/^/odd /')
-    (cd "$folder" && find . -type f -exec wc -c {} + | sed 's/^/size /')
-    (cd "$folder" && find . -type f -exec $hash {} + | sed 's/^/hash /')
+    cd "$folder"
+    walk .
   fi
 done
 """
@@ -252,13 +283,15 @@ mkdir -p "${1%/*}"
 UNPACK = """
 mkdir -p "$1"
 cd "$1"
-tar -xomf -
+if command -v tar >/dev/null; then tar -xomf -
+else python3 -c 'import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode="r|").extractall()'
+fi
 """
 
 # folder final trash: plain files that nobody changes any more, durable before they get their name.
 SEAL = """
-find "$1" -type f -exec chmod 444 {} +
-find "$1" -type d -exec chmod 755 {} +
+act() { chmod 444 "$@"; }
+walk "$1"
 flush "$1"
 """
 INSTALL = """
@@ -283,6 +316,16 @@ READ = """
 if [ -f "$1" ]; then printf '%s\\n' "$(head -n 1 "$1")"; fi
 """
 
+# Whether nobody else has a lock on descriptor 9; where there is neither tool, nobody can have one.
+ALONE = """
+alone() {
+  if command -v flock >/dev/null; then flock -n -x 9
+  elif command -v python3 >/dev/null; then
+    python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null
+  fi
+}
+"""
+
 # trash, then folders to put there: each only while no predictor holds a shared lock on it.
 DISCARD = """
 trash=$1
@@ -292,13 +335,7 @@ number=0
 for folder; do
   number=$((number + 1))
   if [ -d "$folder" ]; then
-    if (
-      exec 9< "$folder"
-      if command -v flock >/dev/null; then flock -n -x 9
-      elif command -v python3 >/dev/null; then
-        python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null
-      fi && mv "$folder" "$trash/$number"
-    ); then echo "gone $number"; else echo "kept $number"; fi
+    if { alone && mv "$folder" "$trash/$number"; } 9< "$folder"; then echo "gone $number"; else echo "kept $number"; fi
   elif [ -e "$folder" ] || [ -L "$folder" ]; then
     rm -f "$folder"
   fi
@@ -308,13 +345,7 @@ done
 # folders: prints those that a predictor holds a shared lock on.
 IN_USE = """
 for folder; do
-  if ! (
-    exec 9< "$folder"
-    if command -v flock >/dev/null; then flock -n -x 9
-    elif command -v python3 >/dev/null; then
-      python3 -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null
-    fi
-  ); then echo "$folder"; fi
+  if ! alone 9< "$folder"; then echo "$folder"; fi
 done
 """
 
@@ -330,14 +361,15 @@ done
 COMMAND = """
 limit=$1
 shift
-exec 3>&1
 set +e
-if command -v timeout >/dev/null; then
-  said=$(timeout -k 5 "$limit" "$@" 2>&1 >&3 3>&- < /dev/null)
-else
-  said=$("$@" 2>&1 >&3 3>&- < /dev/null)
-fi
-code=$?
+{
+  if command -v timeout >/dev/null; then
+    said=$(timeout -k 5 "$limit" "$@" 2>&1 >&3 3>&- < /dev/null)
+  else
+    said=$("$@" 2>&1 >&3 3>&- < /dev/null)
+  fi
+  code=$?
+} 3>&1
 set -e
 printf '\\nedgekit:code %s\\n%s\\n' $code "$said"
 """
