@@ -79,12 +79,15 @@ def _read(path: str, limits: Limits) -> bytes:
     """The bytes of a regular file no larger than the limit."""
     try:
         descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0))
-        with open(descriptor, "rb", buffering=0) as file:
+        try:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
                 raise InputError(f"{path}: expected a file, got something else (a folder, a device or a pipe)")
             _check_size(facts.st_size, limits, path)
-            return file.read(limits.audio_bytes)
+            with open(descriptor, "rb", closefd=False) as file:
+                return file.read(limits.audio_bytes)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
