@@ -26,6 +26,9 @@ CHANNELS: dict[str, int] = {"rgb": 3, "bgr": 3, "grey": 1, "rgba": 4, "bgra": 4}
 _EXPECTED = "a path, bytes, a PIL image, an array (H, W, 3) or (H, W) of uint8, or a Frame"
 _REDUCTIONS = (8, 4, 2)
 
+SIDE_LIMIT_PIXELS = 65535
+"""What a JPEG file can hold; it bounds the weights of resampling, which grow with the side."""
+
 
 class Frame(Record):
     """Pixels in memory whose channels are not RGB: uint8 (H, W, channels), or (H, W) for grey."""
@@ -104,6 +107,8 @@ def _check_bytes(size: int, name: str, limits: Limits) -> None:
 def _check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
     if width < 1 or height < 1:
         raise InputError(f"{name}: empty, {height} x {width} pixels")
+    if max(width, height) > SIDE_LIMIT_PIXELS:
+        raise InputError(f"{name}: {height} x {width} pixels, a side has at most {SIDE_LIMIT_PIXELS}")
     if width * height > limits.pixels:
         raise InputError(
             f"{name}: {height} x {width} = {height * width} pixels, allowed are {limits.pixels}",

@@ -6,7 +6,6 @@ zero. Outputs are taken a few at a time: their weights make a small dense matrix
 
 from __future__ import annotations
 
-import math
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -17,6 +16,8 @@ from edgekit.specs.image import Filter
 
 U8 = NDArray[np.uint8]
 F32 = NDArray[np.float32]
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
 
 PRODUCT_LIMIT = 262144
 """Multiplications per matrix product. OpenBLAS stays on the calling thread up to here (interface/gemm.c, smaller
@@ -58,44 +59,50 @@ class Band(NamedTuple):
 class Bands(NamedTuple):
     """`taken`: the inputs that are used at all, in the order the bands count them; None where that is all of them."""
 
-    taken: NDArray[np.intp] | None
+    taken: I64 | None
     bands: tuple[Band, ...]
 
 
-def filter_value(name: Filter, x: float) -> float:
-    """The filter at a distance of x; Pillow's Resample.c (bicubic with a = -0.5)."""
-    x = abs(x)
+def filter_values(name: Filter, x: F64) -> F64:
+    """The filter at distances `x`, any sign and shape; Pillow's Resample.c (bicubic with a = -0.5)."""
+    x = np.abs(x)
     if name == "box":
-        return 1.0 if x <= 0.5 else 0.0
+        return np.where(x <= 0.5, 1.0, 0.0)
     if name == "bilinear":
-        return max(1.0 - x, 0.0)
+        return np.maximum(1.0 - x, 0.0)
     if name == "hamming":
-        return 0.0 if x >= 1.0 else _sinc(x) * (0.54 + 0.46 * math.cos(math.pi * x))
+        return np.where(x < 1.0, np.sinc(x) * (0.54 + 0.46 * np.cos(np.pi * x)), 0.0)
     if name == "bicubic":
-        if x < 1.0:
-            return (1.5 * x - 2.5) * x * x + 1.0
-        return ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0 if x < 2.0 else 0.0
-    return _sinc(x) * _sinc(x / 3.0) if x < 3.0 else 0.0
-
-
-def _sinc(x: float) -> float:
-    return 1.0 if x == 0.0 else math.sin(math.pi * x) / (math.pi * x)
+        inner = (1.5 * x - 2.5) * x * x + 1.0
+        outer = ((-0.5 * x + 2.5) * x - 4.0) * x + 2.0
+        return np.where(x < 1.0, inner, np.where(x < 2.0, outer, 0.0))
+    return np.where(x < 3.0, np.sinc(x) * np.sinc(x / 3.0), 0.0)
 
 
 def reach(axis: Axis, output: int) -> tuple[int, int]:
     """The inputs [low, high) that an output is made of; Pillow's bounds to the last bit of its arithmetic."""
     scale = (axis.box[1] - axis.box[0]) / axis.new_length
-    support = SUPPORT[axis.filter] * (max(scale, 1.0) if axis.antialias else 1.0)
+    support = SUPPORT[axis.filter] * max(scale, 1.0)
     center = axis.box[0] + (output + 0.5) * scale
-    low = max(int(center - support + 0.5), 0)
-    return low, max(min(int(center + support + 0.5), axis.length), low + 1)
+    return max(int(center - support + 0.5), 0), min(int(center + support + 0.5), axis.length)
 
 
-def _rows(axis: Axis) -> list[tuple[int, list[float]]]:
-    """Per output the first input and the weights from there on."""
+def _weights(axis: Axis) -> tuple[I64, F64]:
+    """Per output the first input (n,) and the weights from there on (n, widest), zeros where it needs fewer."""
     if axis.filter == "nearest":
-        return [(x, [1.0]) for x in _nearest(axis)[axis.start : axis.stop]]
-    return [_row(axis, output) for output in range(axis.start, axis.stop)]
+        first = np.array(_nearest(axis)[axis.start : axis.stop], np.int64)
+        return first, np.ones((len(first), 1))
+    scale = (axis.box[1] - axis.box[0]) / axis.new_length
+    stretch = max(scale, 1.0) if axis.antialias else 1.0
+    support = SUPPORT[axis.filter] * stretch
+    center = axis.box[0] + (np.arange(axis.start, axis.stop) + 0.5) * scale
+    first = np.minimum(np.maximum((center - support + 0.5).astype(np.int64), 0), axis.length - 1)
+    last = np.maximum(np.minimum((center + support + 0.5).astype(np.int64), axis.length), first + 1)
+    inputs = first[:, None] + np.arange((last - first).max())
+    weights = filter_values(axis.filter, (inputs - center[:, None] + 0.5) / stretch)
+    weights[inputs >= last[:, None]] = 0.0
+    total = weights.sum(axis=1, keepdims=True)
+    return first, weights / np.where(total == 0.0, 1.0, total)
 
 
 def _nearest(axis: Axis) -> list[int]:
@@ -109,35 +116,26 @@ def _nearest(axis: Axis) -> list[int]:
     return inputs
 
 
-def _row(axis: Axis, output: int) -> tuple[int, list[float]]:
-    low, high = reach(axis, output)
-    scale = (axis.box[1] - axis.box[0]) / axis.new_length
-    stretch = max(scale, 1.0) if axis.antialias else 1.0
-    center = axis.box[0] + (output + 0.5) * scale
-    weights = [filter_value(axis.filter, (x - center + 0.5) / stretch) for x in range(low, high)]
-    total = sum(weights)
-    return low, [w / total for w in weights] if total != 0.0 else [1.0] + [0.0] * (len(weights) - 1)
-
-
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=16)
 def _bands(axis: Axis, at_once: int) -> Bands:
-    rows = _rows(axis)
+    first, weights = _weights(axis)
+    widest = weights.shape[1]
     taken = None
     if not axis.antialias:  # samples lie apart: number the inputs that are used, so that bands stay short
-        used = sorted({x for low, weights in rows for x in range(low, low + len(weights))})
-        place = {x: i for i, x in enumerate(used)}
-        rows = [(place[low], weights) for low, weights in rows]
-        taken = np.array(used, np.intp)
+        used = np.minimum(first[:, None] + np.arange(widest), axis.length - 1)
+        taken, place = np.unique(used, return_inverse=True)
+        first = place.reshape(used.shape)[:, 0]
     bands = []
-    for start in range(0, len(rows), at_once):
-        block = rows[start : start + at_once]
-        low = min(first for first, _ in block)
-        high = max(first + len(weights) for first, weights in block)
-        dense = np.zeros((len(block), high - low), np.float32)
-        for i, (first, weights) in enumerate(block):
-            dense[i, first - low : first - low + len(weights)] = weights
+    for start in range(0, len(first), at_once):
+        block = slice(start, min(start + at_once, len(first)))
+        low, high = int(first[block].min()), int(first[block].max()) + widest
+        dense = np.zeros((block.stop - start, high - low), np.float32)
+        for row, (at, values) in enumerate(zip(first[block] - low, weights[block])):
+            dense[row, at : at + widest] = values
+        high = min(high, len(taken) if taken is not None else axis.length)
+        dense = np.ascontiguousarray(dense[:, : high - low])
         dense.setflags(write=False)
-        bands.append(Band(start, start + len(block), low, high, dense))
+        bands.append(Band(start, block.stop, low, high, dense))
     return Bands(taken, tuple(bands))
 
 
