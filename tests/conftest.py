@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,39 @@ def shared() -> Path:
             pytest.fail(f"{folder} is required here and absent")
         pytest.skip(f"{folder} is absent: the real models and goldens live there")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tridigit(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tridigit bundle, ONNX float32."""
+    from packing import TRIDIGIT, pack
+
+    output = tmp_path_factory.mktemp("tridigit") / "tridigit.edgekit"
+    pack(TRIDIGIT / "recipe.toml", output, "fp32")
+    return output
+
+
+@pytest.fixture(scope="session")
+def tridigit_tflite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tridigit bundle, TFLite int8 with quantised inputs and outputs."""
+    from packing import TRIDIGIT, pack
+
+    output = tmp_path_factory.mktemp("tridigit-tflite") / "tridigit.edgekit"
+    pack(TRIDIGIT / "recipe.toml", output, "tflite-int8")
+    return output
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Tests unpack into a cache of their own; downloads stay in the user's, so that they are fetched once."""
+    own = tmp_path_factory.mktemp("cache")
+    users = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "edgekit" / "downloads"
+    users.mkdir(parents=True, exist_ok=True)
+    (own / "downloads").symlink_to(users)
+    before = os.environ.get("EDGEKIT_CACHE")
+    os.environ["EDGEKIT_CACHE"] = str(own)
+    yield
+    if before is None:
+        del os.environ["EDGEKIT_CACHE"]
+    else:
+        os.environ["EDGEKIT_CACHE"] = before
