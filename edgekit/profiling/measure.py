@@ -24,6 +24,8 @@ SETTLE_WINDOW_RUNS = 5
 SETTLE_MEDIANS = 3
 SETTLE_SHARE = 0.05
 STAGE_SUM_TOLERANCE = 0.02
+STAGE_SUM_FLOOR_MS = 0.02
+"""A call of 0.3 ms spends some 10 us on its arguments and its result, which belong to no stage."""
 
 
 class Rules(Record):
@@ -88,7 +90,7 @@ class Samples(Record):
     began_s: the machine's monotonic clock when measuring began, the clock that a Trace of sensors shares.
     stages_ms, details: per name one value per run, null where that stage did not run in that call. late_runs:
     runs that began after their turn (pace only). cpu_ms_per_call: processor time of the whole process, all its
-    threads and the waiting between paced runs included, divided by the runs.
+    threads and the waiting between paced runs included, divided by the runs; null where the run was cut short.
     """
 
     rules: Rules
@@ -100,25 +102,34 @@ class Samples(Record):
     stages_ms: dict[str, tuple[float | None, ...]]
     details: dict[str, tuple[float | None, ...]]
     duration_s: float
-    cpu_ms_per_call: float
+    cpu_ms_per_call: float | None
     late_runs: int
     stopped: str | None
 
 
 class Run(Record):
-    """One timed call, as it is handed to who writes samples away while they are made."""
+    """One timed call, as it is handed to who writes samples away; at_s on the machine's monotonic clock."""
 
-    start_s: float
+    at_s: float
     total_ms: float
     parts: dict[str, float]
 
 
-def measure(call: Call, rules: Rules, *, on_run: Callable[[Run], None] | None = None) -> Samples:
+def measure(
+    call: Call,
+    rules: Rules,
+    *,
+    on_run: Callable[[Run], None] | None = None,
+    on_warmup: Callable[[Warmup], None] | None = None,
+) -> Samples:
     """Warm up, then time `call` until both the runs and the seconds of `rules` are reached.
 
-    on_run is called between two runs, outside what is timed. What `call` raises ends the measuring and is raised.
+    on_run is called between two runs, outside what is timed; on_warmup before the first. What `call` raises ends
+    the measuring and is raised.
     """
     warmup = warm_up(call, rules)
+    if on_warmup is not None:
+        on_warmup(warmup)
     gc.collect()
     clock, sleep = time.perf_counter, time.sleep
     starts: list[float] = []
@@ -147,7 +158,7 @@ def measure(call: Call, rules: Rules, *, on_run: Callable[[Run], None] | None = 
         totals.append((after - before) * 1e3)
         parts.append(timings)
         if on_run is not None:
-            on_run(Run(start_s=starts[-1], total_ms=totals[-1], parts=dict(timings)))
+            on_run(Run(at_s=before, total_ms=totals[-1], parts=dict(timings)))
     duration_s = clock() - origin
     cpu_ms = (time.process_time() - cpu_before) * 1e3 / len(totals)
     stages, details = columns(parts)
@@ -210,12 +221,20 @@ def _number(value: float | None) -> float | None:
 
 
 def stage_sum_share(samples: Samples) -> float | None:
-    """What the stages add up to, as a share of the measured whole; null where no stage was reported."""
+    """What the stages of a run add up to, as a share of its whole: the median over all runs; null without stages."""
     if not samples.stages_ms:
         return None
-    parts = sum(value for column in samples.stages_ms.values() for value in column if value is not None)
-    whole = sum(samples.total_ms)
-    return parts / whole if whole > 0 else None
+    sums = [sum(value for value in row if value is not None) for row in zip(*samples.stages_ms.values())]
+    return percentile([parts / whole for parts, whole in zip(sums, samples.total_ms)], 0.5, "linear")
+
+
+def adds_up(samples: Samples) -> bool | None:
+    """Whether the stages make the whole within 2 %, or within what calling predict costs at all; null without."""
+    share = stage_sum_share(samples)
+    if share is None:
+        return None
+    whole_ms = percentile(samples.total_ms, 0.5, "linear")
+    return abs(share - 1.0) <= max(STAGE_SUM_TOLERANCE, STAGE_SUM_FLOOR_MS / whole_ms)
 
 
 def throughput_per_s(samples: Samples) -> float:

@@ -6,15 +6,32 @@ only say what part of their own run each operator takes, and the inflation is st
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
+from typing import NamedTuple
 
+from edgekit.profiling.statistics import percentile, trimmed_mean
 from edgekit.records import Record
 
-TOP = 15
+SUM_TOLERANCE = 0.10
+CONVERTERS = frozenset({"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE"})
+DYNAMIC = frozenset(
+    {
+        "DynamicQuantizeLinear",
+        "DynamicQuantizeMatMul",
+        "DynamicQuantizeLSTM",
+        "MatMulInteger",
+        "MatMulIntegerToFloat",
+        "ConvInteger",
+    }
+)
+HEAVY = frozenset({"Conv", "FusedConv", "MatMul", "Gemm", "FusedMatMul", "ConvTranspose"})
+DOT_PRODUCTS = frozenset({"asimddp", "i8mm", "avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8"})
+"""Words of /proc/cpuinfo: arch/arm64/kernel/cpuinfo.c and arch/x86/include/asm/cpufeatures.h in Linux."""
 
 
 class Operator(Record):
-    """One node of a graph: median microseconds over the profiled runs and its share of all operators' time.
+    """One node of a graph: mean microseconds of the middle 80 % of its runs, and its share of all operators' time.
 
     shapes, datatypes: of inputs and outputs as the profiler tells them, null where it does not.
     provider: who ran it (an execution provider or a delegate).
@@ -80,3 +97,121 @@ def shares_by_op(operators: Sequence[Operator]) -> dict[str, float]:
     for operator in operators:
         shares[operator.op] = shares.get(operator.op, 0.0) + operator.share
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+class Node(NamedTuple):
+    """One operator in one run, as a profiler told it; `key` names it in every run."""
+
+    key: str
+    op: str
+    us: float
+    shapes: str | None
+    datatypes: str | None
+    provider: str
+
+
+def table(
+    graph: str,
+    runtime: str,
+    method: str,
+    runs: Sequence[Sequence[Node]],
+    *,
+    plain_ms: Sequence[float],
+    profiled_ms: Sequence[float],
+    notes: Sequence[str] = (),
+) -> OperatorTable:
+    """The table of several profiled runs; a node's time is the mean of the middle 80 % of its runs.
+
+    plain_ms and profiled_ms were measured in turn, so that their paired ratio is the inflation.
+    """
+    if not runs or not runs[0]:
+        return no_operators(graph, runtime, "the profiler told no operator")
+    times: dict[str, list[float]] = {}
+    first: dict[str, Node] = {}
+    for run in runs:
+        for node in run:
+            times.setdefault(node.key, []).append(node.us)
+            first.setdefault(node.key, node)
+    means = {key: trimmed_mean(values) for key, values in times.items()}
+    total_us = sum(means.values())
+    operators = tuple(
+        Operator(
+            name=key,
+            op=first[key].op,
+            us=means[key],
+            share=means[key] / total_us if total_us > 0 else 0.0,
+            calls=len(times[key]),
+            shapes=first[key].shapes,
+            datatypes=first[key].datatypes,
+            provider=first[key].provider,
+        )
+        for key in sorted(means, key=lambda k: -means[k])
+    )
+    ratios = [profiled / plain for plain, profiled in zip(plain_ms, profiled_ms) if plain > 0]
+    inflation = percentile(ratios, 0.5, "linear") if ratios else None
+    profiled = percentile(profiled_ms, 0.5, "linear") if profiled_ms else None
+    return OperatorTable(
+        graph=graph,
+        runtime=runtime,
+        method=method,
+        runs=len(runs),
+        plain_ms=percentile(plain_ms, 0.5, "linear") if plain_ms else None,
+        profiled_ms=profiled,
+        inflation=inflation,
+        sum_share=total_us / 1e3 / profiled if profiled else None,
+        operators=operators,
+        by_op=shares_by_op(operators),
+        placement=dict(Counter(operator.provider for operator in operators)),
+        notes=(*notes, *_table_notes(inflation, total_us, profiled, len(operators))),
+        slow_because=(),
+        absent=None,
+    )
+
+
+def _table_notes(inflation: float | None, total_us: float, profiled_ms: float | None, nodes: int) -> list[str]:
+    notes = []
+    if inflation is not None:
+        notes.append(f"profiling made the graph take {inflation:.2f} times as long: read the shares, not the times")
+    if profiled_ms and abs(total_us / 1e3 / profiled_ms - 1.0) > SUM_TOLERANCE:
+        share = total_us / 1e3 / profiled_ms
+        notes.append(f"the operators add up to {share:.0%} of the profiled run, the rest is the runtime's own")
+    if total_us < 20.0 * nodes:
+        notes.append("operators take about as long as the profiler's clock resolves (1 us): shares are rough")
+    return notes
+
+
+def explain_slow(operators: Sequence[Operator], precision: str, processor_features: frozenset[str]) -> tuple[str, ...]:
+    """What in this table and on this processor can make a quantised graph slower than the float one.
+
+    precision: the graph's class in the manifest. processor_features: the words of /proc/cpuinfo's flags or
+    Features, empty where they are not known.
+    """
+    if precision not in ("int8", "int4"):
+        return ()
+    reasons = []
+    converters = [o for o in operators if o.op in CONVERTERS or o.op.startswith("Convert (")]
+    if converters:
+        share = sum(o.share for o in converters)
+        around = sorted({o.op for o in operators if o.op in HEAVY and "float" in (o.datatypes or "")})
+        beside = f", beside {', '.join(around)} that still run in float" if around else ""
+        reasons.append(
+            f"{len(converters)} conversions between float and integer run as nodes of their own "
+            f"({share:.0%} of the time){beside}: quantise and dequantise pairs that were not fused"
+        )
+    dynamic = [o for o in operators if o.op in DYNAMIC or "QD8" in o.op]
+    if dynamic:
+        reasons.append(
+            f"dynamic quantisation: {', '.join(sorted({o.op for o in dynamic}))} find their ranges anew in each run "
+            f"({sum(o.share for o in dynamic):.0%} of the time)"
+        )
+    if processor_features and not processor_features & DOT_PRODUCTS:
+        reasons.append("this processor has no integer dot product (Arm asimddp, x86 VNNI)")
+    return tuple(reasons)
+
+
+def slower_than_float(int8_p50_ms: float, float_p50_ms: float, reasons: Sequence[str]) -> str | None:
+    """The sentence for a report that measured both, or None where int8 is not slower."""
+    if int8_p50_ms <= float_p50_ms:
+        return None
+    why = "; ".join(reasons) or "its operators show no reason"
+    return f"int8 is slower than float here: {int8_p50_ms:.3g} ms against {float_p50_ms:.3g} ms ({why})"

@@ -11,7 +11,7 @@ from typing import Any
 
 from edgekit.errors import InputError, ManifestError
 from edgekit.profiling.coldstart import ColdStart
-from edgekit.profiling.measure import STAGE_SUM_TOLERANCE, Samples, stage_sum_share, throughput_per_s
+from edgekit.profiling.measure import STAGE_SUM_TOLERANCE, Samples, adds_up, stage_sum_share, throughput_per_s
 from edgekit.profiling.memory import MemoryPhase
 from edgekit.profiling.operators import OperatorTable
 from edgekit.profiling.readings import Fact, Reading, Throttle
@@ -86,7 +86,7 @@ class Detail(Record):
 class Cell(Record):
     """One way of running the workload, measured: its figures and every sample behind them.
 
-    stage_sum_share: what the stages add up to; adds_up: within 2 % of the whole (null: no stages reported).
+    stage_sum_share: what the stages add up to, the median run; adds_up: within 2 % or 0.02 ms (null: no stages).
     real_time_factor: median time by the length of the sound, below 1 keeps up (null where there is no sound).
     """
 
@@ -99,7 +99,7 @@ class Cell(Record):
     stage_sum_share: float | None
     adds_up: bool | None
     throughput_per_s: float
-    cpu_ms_per_call: float
+    cpu_ms_per_call: float | None
     real_time_factor: Reading
     unstable_because: tuple[str, ...]
 
@@ -189,7 +189,6 @@ def cell_of(name: str, samples: Samples, *, settings: dict[str, str], audio_s: R
     latency = summarize(samples.total_ms)
     whole_ms = sum(samples.total_ms)
     share = stage_sum_share(samples)
-    adds_up = None if share is None else abs(share - 1.0) <= STAGE_SUM_TOLERANCE
     rtf = (
         Reading(value=latency.p50 / 1e3 / audio_s.value, reason=None)
         if audio_s.value
@@ -203,11 +202,11 @@ def cell_of(name: str, samples: Samples, *, settings: dict[str, str], audio_s: R
         stages=tuple(_stage(n, column, whole_ms) for n, column in samples.stages_ms.items()),
         details=tuple(_detail(n, column) for n, column in samples.details.items()),
         stage_sum_share=share,
-        adds_up=adds_up,
+        adds_up=adds_up(samples),
         throughput_per_s=throughput_per_s(samples),
         cpu_ms_per_call=samples.cpu_ms_per_call,
         real_time_factor=rtf,
-        unstable_because=_doubts(samples, latency, share, adds_up),
+        unstable_because=_doubts(samples, latency, share, adds_up(samples)),
     )
 
 
@@ -226,12 +225,12 @@ def _present(column: tuple[float | None, ...]) -> list[float]:
     return [value for value in column if value is not None]
 
 
-def _doubts(samples: Samples, latency: Summary, share: float | None, adds_up: bool | None) -> tuple[str, ...]:
+def _doubts(samples: Samples, latency: Summary, share: float | None, whole: bool | None) -> tuple[str, ...]:
     doubts = []
     if latency.unstable and latency.std is not None:
         spread = latency.std / abs(latency.mean)
         doubts.append(f"the standard deviation is {spread:.0%} of the mean (more than {UNSTABLE_SHARE:.0%})")
-    if adds_up is False and share is not None:
+    if whole is False and share is not None:
         doubts.append(f"the stages add up to {share:.1%} of the whole, more than {STAGE_SUM_TOLERANCE:.0%} off")
     if not samples.warmup.settled and samples.rules.warmup_min_runs:
         doubts.append(f"the running median had not settled after {samples.warmup.runs} warm-up runs")

@@ -99,6 +99,11 @@ class Sampler:
             turn += 1 + max(0, int(late_s / period_s))
             self._read()
 
+    @property
+    def began_s(self) -> float:
+        """The machine's monotonic clock when sampling began."""
+        return self._began_s
+
     def readings(self) -> list[tuple[float, Sequence[Measured]]]:
         """What was read until now, with its moment in seconds."""
         return list(self._readings)

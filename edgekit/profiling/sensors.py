@@ -10,12 +10,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple
 
 from edgekit.profiling import board_sensors as board
 from edgekit.profiling import linux_sensors as linux
 from edgekit.profiling.readings import Fact, Reading, Throttle, known, unknown
 from edgekit.profiling.sampler import Measured
+from edgekit.records import Record
 
 Command = Callable[[Sequence[str]], "str | None"]
 """Runs a command and gives its output, null where it is absent or fails."""
@@ -183,8 +183,8 @@ def total_power(measured: Sequence[Measured]) -> tuple[float | None, str]:
     return None, reasons[0] if reasons else "no power sensor that covers the whole board"
 
 
-class Snapshot(NamedTuple):
-    """What is noted before and after measuring."""
+class Snapshot(Record):
+    """What is noted before and after measuring; at_s on the machine's monotonic clock, own_s of processor time."""
 
     temperature_c: Reading
     clock_mhz: Reading
@@ -203,8 +203,14 @@ def snapshot(sensors: LocalSensors, root: Path = Path("/")) -> Snapshot:
         throttle=sensors.throttle(),
         busy_s=linux.busy_s(root, float(os.sysconf("SC_CLK_TCK"))),
         at_s=time.perf_counter(),
-        own_s=time.process_time(),
+        own_s=_own_s(),
     )
+
+
+def _own_s() -> float:
+    """Processor time of this process and of the children that it waited for."""
+    times = os.times()
+    return times.user + times.system + times.children_user + times.children_system
 
 
 def _reading(chosen: Measured | None, measured: Sequence[Measured], prefix: str) -> Reading:

@@ -114,7 +114,7 @@ def _cell(cell: Cell) -> str:
     notes += [f"{name}: {reason}" for name, reason in latency.absent.items()]
     pace = "" if rules.pace_hz is None else f" at {rules.pace_hz:g} per second"
     notes.append(
-        f"{cell.throughput_per_s:.1f} items per second{pace}, {cell.cpu_ms_per_call:.3f} ms of processor time per "
+        f"{cell.throughput_per_s:.1f} items per second{pace}, {ms(cell.cpu_ms_per_call)} ms of processor time per "
         f"call, batch {rules.batch}, {samples.threads} caller(s)"
     )
     if cell.stage_sum_share is not None:

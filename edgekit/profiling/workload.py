@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from edgekit.errors import InputError
+from edgekit.profiling.readings import Reading, known, unknown
 from edgekit.records import Json, Record
 
 Read = Callable[[str], bytes]
@@ -64,6 +65,18 @@ def keywords(item: Mapping[str, Mapping[str, Json]], read: Read) -> dict[str, An
     return {keyword: value_of(keyword, source, read) for keyword, source in item.items()}
 
 
+def read_array(data: bytes, name: str) -> Any:
+    """The array in the bytes of an .npy file. Raises InputError."""
+    import io
+
+    import numpy as np
+
+    try:
+        return np.load(io.BytesIO(data))
+    except ValueError as error:
+        raise InputError(f"{name}: not an .npy array ({error})") from None
+
+
 def value_of(keyword: str, source: Mapping[str, Json], read: Read) -> Any:
     """One value from where it comes. Raises InputError for a source of another kind."""
     if len(source) == 1:
@@ -71,7 +84,33 @@ def value_of(keyword: str, source: Mapping[str, Json], read: Read) -> Any:
         if kind == "path":
             return value
         if kind == "file":
-            return read(value)
+            return read_array(read(value), value) if value.endswith(".npy") else read(value)
         if kind in ("text", "texts"):
             return value
     raise InputError(f"input '{keyword}': expected path, file, text or texts, got {sorted(source)}")
+
+
+def audio_seconds(item: Mapping[str, Mapping[str, Json]], read: Read, rate_hz: float) -> Reading:
+    """The length of the sound in one call; rate_hz is the model's, which a bare array has."""
+    source = item.get("audio")
+    if source is None:
+        return unknown("there is no sound in the input")
+    value = value_of("audio", source, read)
+    if hasattr(value, "shape"):
+        return known(len(value) / rate_hz)
+    import io
+    import wave
+
+    data = io.BytesIO(value) if isinstance(value, bytes) else open(value, "rb")  # noqa: SIM115
+    with data:
+        try:
+            with wave.open(data) as sound:
+                return known(sound.getnframes() / sound.getframerate())
+        except (wave.Error, EOFError):
+            data.seek(0)
+        try:
+            import soundfile
+
+            return known(soundfile.info(data).duration)
+        except Exception as error:
+            return unknown(f"the length of the sound cannot be read ({type(error).__name__})")
