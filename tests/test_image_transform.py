@@ -176,6 +176,16 @@ def test_crop_and_pad_place_pixels_as_the_originals_do() -> None:
         assert np.array_equal(image, matrix)
 
 
+@pytest.mark.parametrize("size", [(900, 40), (40, 900), (300, 200), (1000, 333)])
+def test_thumbnail_is_pillows_with_a_reducing_gap(size: tuple[int, int]) -> None:
+    """Donut's: no side above the target, a large reduction averaged by whole factors first."""
+    array = picture(11, *size)
+    step = resize("thumbnail", 60, 50)
+    height, width = target_size(step, *size)
+    expected = Image.fromarray(array).resize((width, height), Image.Resampling.BICUBIC, reducing_gap=2.0)
+    assert np.array_equal(run(levels_spec(step), array), np.asarray(expected))
+
+
 def test_letterbox_and_its_mask() -> None:
     """`fit` and a centred pad of 114, as YOLO's letterbox; the mask is 1 where there is picture."""
     steps = resize("fit", 64, 64, rounding="nearest_even"), pad("size", 64, 64, fill=(114.0, 114.0, 114.0))

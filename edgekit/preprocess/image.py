@@ -210,15 +210,20 @@ def _to_tensor(spec: ImageSpec, pixels: NDArray[np.uint8], outer: geometry.Windo
     if outer is not None:
         planes[:] = levels.fill(spec, outer.fill)[:, None, None]
     planes = planes[:, top : top + height, left : left + width]
-    plain = levels.is_identity(table)
+    if spec.colour == "bgr":
+        pixels = pixels[:, :, ::-1]
+    if levels.is_identity(table):
+        planes[:] = pixels.transpose(2, 0, 1)
+        return tensor
+    if not channels_first and outer is None and (table == table[0]).all():
+        np.take(table[0], pixels, out=tensor[0], mode="clip")
+        return tensor
     for channel in range(channels):
-        source = pixels[:, :, channels - 1 - channel if spec.colour == "bgr" else channel]
-        if plain:
-            planes[channel] = source
-        elif planes[channel].flags.c_contiguous:
-            np.take(table[channel], source, out=planes[channel], mode="clip")
+        plane = planes[channel]
+        if plane.flags.c_contiguous:
+            np.take(table[channel], pixels[:, :, channel], out=plane, mode="clip")
         else:
-            planes[channel] = np.take(table[channel], source, mode="clip")
+            plane[...] = np.take(table[channel], pixels[:, :, channel], mode="clip")
     return tensor
 
 
