@@ -150,9 +150,12 @@ def _put(out: bytearray, value: Any) -> int:
     _align(out, 4)
     at = len(out)
     out.extend(struct.pack("<I", len(value)) + bytes(4 * len(value)))
+    placed: dict[int, int] = {}  # one object several times in a list is written once
     for i, item in enumerate(value):
         slot = at + 4 + 4 * i
-        struct.pack_into("<I", out, slot, _put(out, item) - slot)
+        if id(item) not in placed:
+            placed[id(item)] = _put(out, item)
+        struct.pack_into("<I", out, slot, placed[id(item)] - slot)
     return at
 
 

@@ -13,7 +13,7 @@ from typing import Any
 from edgekit.errors import GraphRefused
 from edgekit.formats import Buffer
 
-WORK_LIMIT = 4_000_000
+WORK_LIMIT = 500_000
 TEXT_LIMIT_BYTES = 1 << 20
 
 
@@ -106,7 +106,7 @@ class Table:
         start, count = found
         if count > limit:
             raise self._buffer.refuse(f"a list of {count} numbers, expected at most {limit}")
-        self._buffer.spend(count // 16)
+        self._buffer.spend(count // 64)
         return struct.unpack_from(f"<{count}{form}", self._buffer.data, start)
 
     def text(self, field: int) -> str:

@@ -11,7 +11,7 @@ from edgekit.errors import GraphRefused
 from edgekit.formats import Buffer
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-FIELD_LIMIT = 4_000_000
+FIELD_LIMIT = 2_000_000
 
 Field = tuple[int, int, int, int]
 """(number, wire type, a, b): a varint's value is a; the payload of the others is data[a:b]."""

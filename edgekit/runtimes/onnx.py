@@ -263,11 +263,10 @@ class OnnxBinding:
 
 def _told(error: Exception) -> str:
     """What the runtime says, without its own prefix and source lines."""
-    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", str(error))
-    text = re.sub(
-        r"\S*/onnxruntime/\S+:\d+ .*?(?=\S+ was false\.|$)", "", text.strip().splitlines()[0] if text.strip() else ""
-    )
-    return text.strip()[:500] or type(error).__name__
+    text = re.sub(r"^\[ONNXRuntimeError\] : \d+ : [A-Z_]+ : ", "", str(error).strip())
+    text = re.sub(r"\S*/onnxruntime/\S+:\d+ |Load model from .*? failed: ?", "", text)
+    text = re.sub(r"(Status Message: ).*? was false\. ?", r"\1", text)
+    return " ".join(text.split())[:500] or type(error).__name__
 
 
 def _load_error(file: str, opsets: Mapping[str, int], error: Exception, version: str) -> EdgekitError:
