@@ -89,7 +89,8 @@ def _tensor(spec: TensorInput) -> Prepare:
         array = np.asarray(value)
         if array.dtype != dtype or array.ndim != rank or any(array.shape[axis] != size for axis, size in fixed):
             raise InputError(
-                f"'{name}': expected {dtype.name} of shape {list(spec.shape)}, got {array.dtype.name} of {list(array.shape)}",
+                f"'{name}': expected {dtype.name} of shape {list(spec.shape)}, "
+                f"got {array.dtype.name} of {list(array.shape)}",
                 hint="-1 is a free axis; convert with numpy's astype and reshape",
             )
         lap("preprocess")

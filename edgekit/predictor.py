@@ -19,6 +19,7 @@ from edgekit.runtimes import Graph, Settings, load_graph
 from edgekit.runtimes.checks import check_ports
 from edgekit.sides import Sides
 from edgekit.specs.post import Embeddings, Similarity
+from edgekit.stream import Stream, refuse_unless_streamable, taker
 
 Array = NDArray[Any]
 Answer = Callable[[Mapping[str, Any], clock.Lap, dict[str, Array]], Fields]
@@ -38,9 +39,9 @@ def load(
 ) -> Predictor:
     """The predictor of a bundle: an `.edgekit` file, or the directory of an unpacked one.
 
-    threads: per graph, None takes what the bundle's target says, 0 the runtime's choice. verify: `stamp` trusts files that have not changed since
-    they were hashed, `full` hashes them again. providers: execution providers that must be active, in order.
-    text_memory: how many texts' embeddings are kept, 0 for none.
+    threads: per graph, None takes what the bundle's target says, 0 the runtime's choice. verify: `stamp` trusts
+    files that have not changed since they were hashed, `full` hashes them again. providers: execution providers
+    that must be active, in order. text_memory: how many texts' embeddings are kept, 0 for none.
     Raises BundleError, IntegrityError, RuntimeMissing, GraphRefused, ProviderInactive.
     """
     if verify not in ("stamp", "full"):
@@ -119,8 +120,33 @@ class Predictor:
         return self._predict(given, seen), seen
 
     def predict_batch(self, items: Iterable[Mapping[str, Any]]) -> list[results.Result]:
-        """One result per item, an item being the keywords of one predict."""
-        return [self.predict(**item) for item in items]
+        """One result per item, an item being the keywords of one predict; a failure names the item."""
+        found = []
+        for index, item in enumerate(items):
+            try:
+                found.append(self.predict(**item))
+            except InputError as error:
+                raise InputError(f"item {index}: {error.message}", hint=error.hint) from None
+        return found
+
+    def stream(self) -> Stream:
+        """A stream that feeds the bundle's one input piece by piece and keeps state in between.
+
+        Raises InputError for a bundle with several inputs, or one that needs the whole sound.
+        """
+        self._check_open()
+        keyword = refuse_unless_streamable(self.manifest.inputs)
+        spec = self.manifest.postprocess
+        if isinstance(spec, (Similarity, Embeddings)):
+            raise InputError(f"a {self.manifest.task} bundle has no stream")
+        wanted, finish = finisher(spec, self.read)
+        take = taker(self.manifest.inputs[keyword], self._prepare[keyword], self.manifest.limits)
+
+        def run(values: dict[str, Array], lap: clock.Lap, states: dict[str, flow.States]) -> None:
+            self._check_open()
+            flow.run(self._plan(values, wanted), values, lap, states)
+
+        return Stream(take, run, finish)
 
     def _predict(self, inputs: Mapping[str, Any], seen: dict[str, Array]) -> results.Result:
         given = {keyword: value for keyword, value in inputs.items() if value is not None}
@@ -132,9 +158,12 @@ class Predictor:
         timings["total"] = sum(timings.values())
         return kind(timings=timings, **fields)
 
-    def _check(self, given: Mapping[str, Any]) -> None:
+    def _check_open(self) -> None:
         if self._closed:
             raise ClosedError(f"'{self.manifest.name}' is closed", hint="load it again")
+
+    def _check(self, given: Mapping[str, Any]) -> None:
+        self._check_open()
         if given and given.keys() <= self._prepare.keys():
             return
         takes = ", ".join(f"{keyword}=" for keyword in self._prepare)
@@ -148,13 +177,17 @@ class Predictor:
 
     def _flow(self, given: Mapping[str, Prepared], wanted: Sequence[str], lap: clock.Lap) -> dict[str, Array]:
         values = {name: array for prepared in given.values() for name, array in prepared.values.items()}
-        key = (*given, "", *wanted)
+        flow.run(self._plan(values, wanted), values, lap)
+        return values
+
+    def _plan(self, values: Mapping[str, Array], wanted: Sequence[str]) -> tuple[flow.Step, ...]:
+        """The steps from these values to the wanted ones, worked out once for each set of names."""
+        key = (*values, "", *wanted)
         steps = self._plans.get(key)
         if steps is None:
             graphs = flow.needed(self.manifest.graphs, values, wanted)
             steps = self._plans[key] = tuple(self._steps[graph.name] for graph in graphs)
-        flow.run(steps, values, lap)
-        return values
+        return steps
 
     def close(self) -> None:
         """Free the graphs and the bundle's descriptors; a second call does nothing."""

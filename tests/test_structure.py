@@ -20,6 +20,7 @@ LAYERS = [
     {"container", "stamps", "targets", "formats"},
     {"bundle", "preprocess", "postprocess", "runtimes"},
     {"inputs", "flow", "sides", "generate"},
+    {"stream"},
     {"predictor"},
     {"golden", "apps"},
     {"packaging", "compression", "devices", "profiling"},
