@@ -51,7 +51,7 @@ def _window(spec: AudioSpec, samples: Float32) -> dict[str, Array]:
     samples = _normalized(spec, _trimmed(spec.length, samples))
     if spec.features is None:
         values, real = _padded(spec.length, samples)
-        return _named(spec, values, np.arange(len(values)) < real)
+        return _named(spec, values, len(values), real)
     # Trailing zeros are counted, not made: their frames are all alike.
     total = len(samples)
     if spec.length is not None:
@@ -62,7 +62,7 @@ def _window(spec: AudioSpec, samples: Float32) -> dict[str, Array]:
     values = spectrum.features(spec.features, spec.rate_hz, samples, total, bands_first=bands_first)
     values = spectrum.fit_frames(spec.features, values, bands_first=bands_first)
     count = values.shape[1 if bands_first else 0]
-    return _named(spec, values, np.arange(count) * spec.features.hop_length < len(samples))
+    return _named(spec, values, count, -(-len(samples) // spec.features.hop_length))
 
 
 def waveform(spec: AudioSpec, sound: Sound) -> Float32:
@@ -127,10 +127,11 @@ def _padded(length: Length | None, samples: Float32) -> tuple[Float32, int]:
     return padded, real
 
 
-def _named(spec: AudioSpec, values: Float32, real: NDArray[np.bool_]) -> dict[str, Array]:
+def _named(spec: AudioSpec, values: Float32, count: int, real: int) -> dict[str, Array]:
+    """The tensor, and the mask that says that the first `real` of `count` samples or frames are real."""
     tensors = {spec.value: shaped(spec, values)}
     if spec.mask is not None:
-        tensors[spec.mask] = real.astype(np.int64)[None]
+        tensors[spec.mask] = (np.arange(count) < real).astype(np.int64)[None]
     return tensors
 
 

@@ -30,11 +30,16 @@ class Extent(NamedTuple):
 
 
 def extent(spec: Spectrum, real: int, total: int) -> Extent:
-    """Frames of a sound of `total` samples of which the first `real` may differ from zero."""
+    """Frames of a sound of `total` samples of which the first `real` may differ from zero.
+
+    Those beyond spec.frames are left out here already, unless the clamp to the loudest must see them.
+    """
     margin = _margin(spec)
     frames = max(0, 1 + (total + 2 * margin - spec.frame_length) // spec.hop_length)
     if spec.drop_last and frames:
         frames -= 1
+    if spec.frames and spec.dynamic_range == 0.0:
+        frames = min(frames, spec.frames)
     mirrored = spec.center == "reflect" and total - real <= margin
     live = frames if mirrored else min(frames, (real + margin - 1) // spec.hop_length + 1)
     return Extent(frames, live)
@@ -90,17 +95,16 @@ def _extended(spec: Spectrum, samples: Float32, total: int, size: Extent) -> Flo
     """The stretch of samples that the live frames cover, margins included."""
     margin = _margin(spec)
     covered = (size.live - 1) * spec.hop_length + spec.frame_length
-    if spec.center == "reflect" and total - len(samples) <= margin:
-        whole = np.zeros(total)
-        whole[: len(samples)] = samples
-        return np.pad(whole, margin, mode="reflect")
-    stretch = np.zeros(covered)
-    kept = samples[: covered - margin]
+    stretch = np.zeros(max(covered, total + 2 * margin) if margin else covered)
+    kept = samples[: len(stretch) - margin]
     stretch[margin : margin + len(kept)] = kept
     if spec.center == "reflect":
-        mirrored = samples[1 : margin + 1]
-        stretch[margin - len(mirrored) : margin] = mirrored[::-1]
-    return stretch
+        if total <= margin:  # the mirror image is mirrored again
+            return np.pad(stretch[margin : margin + total], margin, mode="reflect")
+        stretch[:margin] = stretch[2 * margin : margin : -1]
+        end = margin + total
+        stretch[end : end + margin] = stretch[end - 2 : end - 2 - margin : -1]
+    return stretch[:covered]
 
 
 def _energies(spec: Spectrum, rate_hz: int, signal: Float64, out: Float32) -> None:
@@ -113,7 +117,7 @@ def _energies(spec: Spectrum, rate_hz: int, signal: Float64, out: Float32) -> No
     window = mel.window(spec.window, length)
     frames = _frames(spec, _preemphasized(spec, signal), count)
     offsets = _offsets(spec, signal, count)
-    firsts = _frames(spec, signal, count)[:, 0]
+    firsts = _frames(spec, signal, count)[:, 0] * (1.0 - spec.preemphasis)
     buffer = np.zeros((min(count, BLOCK_FRAMES), spec.fft_length))
     powers = np.empty((len(buffer), spec.fft_length // 2 + 1), np.float32)
     groups = mel.bands(spec, rate_hz, BLOCK_FRAMES, LARGEST_PRODUCT)
@@ -121,11 +125,14 @@ def _energies(spec: Spectrum, rate_hz: int, signal: Float64, out: Float32) -> No
         block = slice(start, min(start + BLOCK_FRAMES, count))
         rows = buffer[: block.stop - start]
         shaped = rows[:, :length]
-        np.multiply(frames[block], window, out=shaped)
-        if spec.preemphasis != 0.0:
-            shaped[:, 0] = firsts[block] * ((1.0 - spec.preemphasis) * window[0])
-        if spec.remove_dc:
-            shaped -= offsets[block, None] * window
+        if spec.remove_dc or spec.preemphasis != 0.0:
+            shaped[:] = frames[block]
+            shaped[:, 0] = firsts[block]
+            if spec.remove_dc:
+                shaped -= offsets[block, None]
+            shaped *= window
+        else:
+            np.multiply(frames[block], window, out=shaped)
         spectra = np.fft.rfft(rows, axis=1)
         parts = spectra.view(np.float64)
         np.square(parts, out=parts)
@@ -149,8 +156,10 @@ def _preemphasized(spec: Spectrum, signal: Float64) -> Float64:
     """x[i] - preemphasis * x[i-1] along the whole signal; a frame's first sample is put right in the frame."""
     if spec.preemphasis == 0.0:
         return signal
-    emphasized = signal.copy()
-    emphasized[1:] -= spec.preemphasis * signal[:-1]
+    emphasized = np.empty_like(signal)
+    emphasized[0] = signal[0]
+    np.multiply(signal[:-1], -spec.preemphasis, out=emphasized[1:])
+    emphasized[1:] += signal[1:]
     return emphasized
 
 
@@ -191,15 +200,19 @@ def _cepstra(values: Float32, table: Float32) -> Float32:
     """
     bands, cepstra = table.shape
     size = -(-bands // 8)
-    products = np.zeros((len(values), 8 * size, cepstra), np.float32)
-    np.multiply(values[:, :, None], table, out=products[:, :bands])
-    parts = products.reshape(len(values), 8, size, cepstra)
-    sums = parts[:, :, -1]
-    for band in range(size - 2, -1, -1):
-        sums = sums + parts[:, :, band]
-    for half in (4, 2, 1):
-        sums = sums[:, :half] + sums[:, half : 2 * half]
-    return sums[:, 0]
+    made = np.empty((len(values), cepstra), np.float32)
+    for start in range(0, len(values), BLOCK_FRAMES):
+        block = values[start : start + BLOCK_FRAMES]
+        products = np.zeros((len(block), 8 * size, cepstra), np.float32)
+        np.multiply(block[:, :, None], table, out=products[:, :bands])
+        parts = products.reshape(len(block), 8, size, cepstra)
+        sums = parts[:, :, -1]
+        for band in range(size - 2, -1, -1):
+            sums = sums + parts[:, :, band]
+        for half in (4, 2, 1):
+            sums = sums[:, :half] + sums[:, half : 2 * half]
+        made[start : start + BLOCK_FRAMES] = sums[:, 0]
+    return made
 
 
 def _extend(values: Float32, frames: int, fill: np.float32, bands_first: bool) -> Float32:
