@@ -55,6 +55,8 @@ HANDLERS = {
 
 def register(arch: str) -> None:
     """Make the kernel run binaries of this architecture (a no-op when it does already)."""
+    if arch not in HANDLERS:
+        raise LabError(f"no emulation of {arch} on this machine")
     handler = HANDLERS[arch]
     if not (BINFMT_DIR / "register").exists():
         run("mount", "-t", "binfmt_misc", "binfmt_misc", BINFMT_DIR)

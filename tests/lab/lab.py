@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -59,6 +60,7 @@ class Lab:
         self._key = self.folder / "id"
         self._public_key = ssh.make_key(self._key)
         self._is_open = True
+        self._pid = os.getpid()
         network.add_guard_route()
         atexit.register(self.close)
 
@@ -77,6 +79,7 @@ class Lab:
         self,
         arch: str = "amd64",
         *,
+        suite: str = "bookworm",
         cpu: str | None = None,
         board: str | None = None,
         hostname: str = "raspberrypi",
@@ -86,13 +89,16 @@ class Lab:
     ) -> Device:
         """Boot a new device that is reached by ssh.
 
-        arch: amd64, arm64 or armhf. board: a key of BOARDS. cpu: the emulated core of an arm64
-        device, otherwise the board's own. ram_bytes: what /proc/meminfo says, otherwise the
-        board's. memory_limit_bytes: what the kernel enforces, emulation included.
+        arch: amd64, arm64 or armhf. suite: bookworm or, on arm64, trixie. board: a key of BOARDS.
+        cpu: the emulated core of an arm64 device, otherwise the board's own. ram_bytes: what
+        /proc/meminfo says, otherwise the board's. memory_limit_bytes: what the kernel enforces,
+        the emulator's own memory included.
         """
+        if (arch, suite) not in rootfs.SSH_ROOTS:
+            raise LabError(f"no {arch} device with {suite}")
         the_board = _find_board(board or _BOARD_OF_ARCH[arch])
         core = _core(arch, cpu, the_board)
-        name, lower = self._place(rootfs.SSH_ROOTS[arch])
+        name, lower = self._place(rootfs.SSH_ROOTS[arch, suite])
         spec = DeviceSpec(
             name=name,
             arch=arch,
@@ -213,7 +219,8 @@ class Lab:
 
     def close(self) -> None:
         """Take everything down; once is enough, more does no harm."""
-        if not self._is_open:
+        # A forked child must not take down what is its parent's.
+        if not self._is_open or os.getpid() != self._pid:
             return
         self._is_open = False
         atexit.unregister(self.close)

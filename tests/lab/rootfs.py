@@ -50,10 +50,12 @@ class RootSpec:
         return f"{self.role}-{self.suite}-{self.arch}-{self.key}"
 
 
+# Raspberry Pi OS is Debian bookworm (Python 3.11) or trixie (Python 3.13).
 SSH_ROOTS = {
-    "amd64": RootSpec("ssh", "amd64", "bookworm", _SSH_DEVICE),
-    "arm64": RootSpec("ssh", "arm64", "bookworm", _SSH_DEVICE),
-    "armhf": RootSpec("ssh", "armhf", "bookworm", (*_SSH_DEVICE, *_PI32)),
+    ("amd64", "bookworm"): RootSpec("ssh", "amd64", "bookworm", _SSH_DEVICE),
+    ("arm64", "bookworm"): RootSpec("ssh", "arm64", "bookworm", _SSH_DEVICE),
+    ("armhf", "bookworm"): RootSpec("ssh", "armhf", "bookworm", (*_SSH_DEVICE, *_PI32)),
+    ("arm64", "trixie"): RootSpec("ssh", "arm64", "trixie", _SSH_DEVICE),
 }
 ANDROID_ROOTS = {
     "amd64": RootSpec("android", "amd64", "trixie", _ANDROID),
@@ -129,7 +131,7 @@ COREUTILS = frozenset(
     stdbuf stty sum sync tac tail tee test timeout touch tr true truncate tsort tty uname unexpand
     uniq unlink users vdir wc who whoami yes chroot""".split()  # noqa: SIM905
 )
-SSH_PROGRAMS = COREUTILS | {"sh", "dash", "python3", "python3.11", "ldconfig", "sshd"}
+SSH_PROGRAMS = COREUTILS | {"sh", "dash", "python3", "python3.11", "python3.13", "ldconfig", "sshd"}
 
 _UNUSED = (
     *("doc", "man", "info", "locale", "perl", "perl5", "lintian", "i18n", "bash-completion"),
@@ -213,19 +215,16 @@ def _compile_python(root: Path) -> None:
 
     Without it an emulated device compiles the modules it imports at every start.
     """
-    python = shutil.which("python3.11") if sys.version_info[:2] != (3, 11) else sys.executable
-    if python is None:
-        return
-    for library in ("usr/lib/python3.11", "usr/lib/python3/dist-packages"):
-        folder = root / library
-        if folder.is_dir():
-            skip = r"/(test|lib2to3|idlelib|tests|pydoc_data)/"
-            run(
-                *(python, "-m", "compileall", "-q", "-j", "2", "-x", skip),
-                *("-s", root, "-p", "/", folder),
-                check=False,
-                timeout_s=300,
-            )
+    for library in (root / "usr/lib").glob("python3.*"):
+        own = f"python3.{sys.version_info[1]}"
+        python = sys.executable if library.name == own else shutil.which(library.name)
+        if python is None:
+            continue
+        skip = r"/(test|lib2to3|idlelib|tests|pydoc_data)/"
+        options = ("-q", "-j", "2", "-x", skip, "-s", str(root), "-p", "/")
+        folders = [each for each in (library, root / "usr/lib/python3/dist-packages") if each.is_dir()]
+        # What does not compile (examples of old syntax) is left as source, as py3compile does.
+        run(python, "-m", "compileall", *options, *folders, check=False, timeout_s=300)
 
 
 def _finish_common(root: Path) -> None:
@@ -288,7 +287,7 @@ def _finish_android(spec: RootSpec, root: Path) -> None:
         shutil.copy2(root / "usr/bin" / name, system / name)
     _write(system / "getprop", _GETPROP, 0o755)
     # adbd's compiled-in shell is /bin/sh.
-    _keep_programs(root, {"chroot"})
+    _keep_programs(root, ())
     (root / "usr/bin/sh").symlink_to("/system/bin/sh")
     data = root / "data/local/tmp"
     data.mkdir(parents=True)
@@ -384,10 +383,8 @@ _FINISH = {
 }
 
 
-def build_all(archs: Iterable[str] = ("amd64", "arm64", "armhf")) -> list[Path]:
-    """Build what is missing, two at a time."""
-    wanted = [SSH_ROOTS[arch] for arch in archs]
-    wanted += [ANDROID_ROOTS[arch] for arch in archs if arch in ANDROID_ROOTS]
-    wanted.append(ADB34)
+def build_all() -> list[Path]:
+    """Build what tiers 1 and 2 use and this machine has not yet, two at a time."""
+    wanted = [*SSH_ROOTS.values(), *ANDROID_ROOTS.values(), ADB34]
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(root_path, wanted))

@@ -19,7 +19,7 @@ def test_a_missing_prerequisite_fails_where_the_lab_is_required(
 ) -> None:
     """With EDGELAB_REQUIRE=1 a lab that cannot run is a failure."""
     monkeypatch.setenv("EDGELAB_REQUIRE", "1")
-    with pytest.raises(pytest.fail.Exception, match="no mmdebstrap .Debian package mmdebstrap."):
+    with pytest.raises(pytest.fail.Exception, match="no mmdebstrap"):
         fixtures.require(["no mmdebstrap (Debian package mmdebstrap)"])
 
 

@@ -177,6 +177,13 @@ def test_a_32_bit_device_has_debians_numpy(zero2w_32: Device) -> None:
     assert done.stdout == "1.24.2 3.0\n", done.stderr
 
 
+@pytest.mark.lab_emulated
+def test_a_trixie_device_has_the_newer_python(new_device: Callable[..., Device]) -> None:
+    """Raspberry Pi OS of 2025 is Debian trixie with Python 3.13."""
+    done = new_device("arm64", suite="trixie", board="pi5").run("python3 -V")
+    assert done.stdout.startswith("Python 3.13"), done.stderr
+
+
 # Faults
 
 
@@ -493,7 +500,7 @@ def test_handlers_are_ours(lab: Lab) -> None:
 
 def test_the_key_of_a_root_covers_what_goes_into_it() -> None:
     """Another suite, architecture, package or mirror is another root file system."""
-    first = rootfs.SSH_ROOTS["arm64"]
+    first = rootfs.SSH_ROOTS["arm64", "bookworm"]
     others = [
         rootfs.RootSpec(first.role, "armhf", first.suite, first.packages),
         rootfs.RootSpec(first.role, first.arch, "trixie", first.packages),

@@ -10,6 +10,7 @@ import atexit
 import fcntl
 import gzip
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -121,6 +122,7 @@ class Vm:
 
     def __init__(self, *, cpu: str = "cortex-a72", memory_mib: int = 512) -> None:
         self._files = vm_files()
+        self._pid = os.getpid()
         tag = f"{teardown.NAME_PREFIX}{owner_tag()}-"
         self.folder = Path(tempfile.mkdtemp(prefix=tag))
         atexit.register(self.close)
@@ -250,6 +252,8 @@ class Vm:
             self._process = None
 
     def close(self) -> None:
+        if os.getpid() != self._pid:  # a forked child's exit
+            return
         atexit.unregister(self.close)
         self.power_cut()
         shutil.rmtree(self.folder, ignore_errors=True)
