@@ -64,15 +64,16 @@ def decode(spec: ImageSpec, value: Any, limits: Limits) -> Picture:
     if isinstance(value, Frame):
         return _from_array(spec, value.array, value.order, limits)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        data = bytes(value)
-        _check_bytes(len(data), "the image", limits)
-        return _from_bytes(spec, data, f"the image ({len(data)} bytes)", limits)
+        size = memoryview(value).nbytes
+        _check_bytes(size, "the image", limits)
+        return _from_bytes(spec, bytes(value), f"the image ({size} bytes)", limits)
     if isinstance(value, (str, os.PathLike)):
         return _from_bytes(spec, _read(value, limits), f"image '{os.fspath(value)!s}'", limits)
-    if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "ndim"):
-        return _from_array(spec, value, "rgb", limits)
+    import numpy as np
     from PIL import Image
 
+    if isinstance(value, np.ndarray):
+        return _from_array(spec, value, "rgb", limits)
     if isinstance(value, Image.Image):
         return _from_pillow(spec, value, limits)
     raise InputError(f"image: expected {_EXPECTED}, got {type(value).__name__}")
