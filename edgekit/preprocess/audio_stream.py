@@ -91,9 +91,10 @@ def window_size(spec: AudioSpec) -> int:
     """Frames (or samples, for a waveform) that one run of the graph sees. Raises InputError where it takes any."""
     if spec.features is not None and spec.features.frames:
         return spec.features.frames
-    if spec.length is None:
-        raise InputError(f"'{spec.value}' has no fixed length: its spec has neither length nor features.frames")
-    samples = spec.length.samples
+    fixed = spec.length or spec.windows
+    if fixed is None:
+        raise InputError(f"'{spec.value}' has no fixed length: its spec has no length, windows or features.frames")
+    samples = fixed.samples
     return samples if spec.features is None else spectrum.extent(spec.features, samples, samples).frames
 
 
