@@ -44,7 +44,7 @@ def compare_with_package(path: Path) -> OnnxModel:
     count_nodes(graph, counts)
     assert {(o.name, o.domain): o.count for o in ours.ops} == counts
     stored = {t.name: t for t in ours.tensors}
-    with mapped(path) as data:
+    with mapped(path, path.name) as data:
         for proto in graph.initializer:
             tensor = stored[proto.name]
             assert (tensor.shape, tensor.datatype) == (tuple(proto.dims), DATATYPES[proto.data_type])

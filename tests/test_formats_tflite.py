@@ -63,7 +63,7 @@ def compare_with_schema(path: Path) -> TfliteModel:
         size = theirs.Buffers(source.Buffer()).DataLength()
         if size:
             weights[source.Name().decode()] = theirs.Buffers(source.Buffer()).DataAsNumpy().tobytes()
-    with mapped(path) as data:
+    with mapped(path, path.name) as data:
         found = {t.name: data[t.offset : t.offset + t.size_bytes] for t in ours.tensors}
     assert found.keys() >= weights.keys()
     assert all(found[name] == content for name, content in weights.items())
@@ -72,7 +72,7 @@ def compare_with_schema(path: Path) -> TfliteModel:
 
 def test_every_tflite_file_at_hand_is_read_as_the_schemas_reader_reads_it(shared: Path) -> None:
     schema()
-    files = sorted(shared.rglob("*.tflite"))
+    files = [p for p in sorted(shared.rglob("*.tflite")) if p.parent.name != "negative"]  # no buffers at all
     assert len(files) >= 10
     for path in files:
         compare_with_schema(path)

@@ -82,19 +82,18 @@ class OpCount(Record):
 
 
 @contextmanager
-def mapped(path: str | os.PathLike[str]) -> Iterator[Buffer]:
-    """The bytes of a file, mapped and not read. Raises GraphRefused when it is no readable plain file."""
+def mapped(path: str | os.PathLike[str], file: str) -> Iterator[Buffer]:
+    """The bytes of a file, mapped and not read; `file` names it in errors. Raises GraphRefused."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
-        raise GraphRefused(f"{path}: cannot be opened ({error.strerror})") from None
+        raise GraphRefused(f"{file}: cannot be opened ({error.strerror})") from None
     try:
-        try:
-            data = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
-        except ValueError:
-            raise GraphRefused(f"{path}: empty") from None
-        except OSError as error:
-            raise GraphRefused(f"{path}: cannot be mapped ({error.strerror})") from None
+        data = mmap.mmap(descriptor, 0, access=mmap.ACCESS_READ)
+    except ValueError:
+        raise GraphRefused(f"{file}: empty") from None
+    except OSError as error:
+        raise GraphRefused(f"{file}: cannot be mapped ({error.strerror})") from None
     finally:
         os.close(descriptor)
     with data:

@@ -15,6 +15,8 @@ from edgekit.formats import Buffer
 
 WORK_LIMIT = 500_000
 TEXT_LIMIT_BYTES = 1 << 20
+_SIGNED = struct.Struct("<i").unpack_from
+_SIZES = struct.Struct("<HH").unpack_from
 
 
 class FlatBuffer:
@@ -56,10 +58,13 @@ class Table:
 
     def __init__(self, buffer: FlatBuffer, position: int) -> None:
         buffer.spend(1)
-        at = position - buffer.number(position, "i")
-        if at < 0:
-            raise buffer.refuse(f"a table at byte {position} begins outside")
-        size, width = buffer.number(at, "H"), buffer.number(at + 2, "H")
+        try:
+            at = position - _SIGNED(buffer.data, position)[0]
+            if at < 0:  # struct would count from the end
+                raise buffer.refuse(f"a table at byte {position} begins outside")
+            size, width = _SIZES(buffer.data, at)
+        except struct.error:
+            raise buffer.refuse(f"a table at byte {position} is outside") from None
         if size < 4 or size & 1 or at + size > buffer.size or width < 4 or position + width > buffer.size:
             raise buffer.refuse(f"a table at byte {position} has an impossible size")
         self._buffer = buffer
@@ -134,9 +139,10 @@ class Table:
         if found is None:
             return
         start, count = found
+        data = self._buffer.data
         for at in range(start, start + 4 * count, 4):
             self._buffer.spend(1)
-            yield at + int(self._buffer.number(at, "I"))
+            yield at + int.from_bytes(data[at : at + 4], "little")
 
 
 def _text(buffer: FlatBuffer, start: int, size_bytes: int) -> str:

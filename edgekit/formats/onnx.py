@@ -54,8 +54,9 @@ class OnnxModel(Record):
 
 def read_onnx(path: str | os.PathLike[str]) -> OnnxModel:
     """What the file contains. Raises GraphRefused."""
-    with mapped(path) as data:
-        return parse_onnx(data, os.path.basename(os.fspath(path)))
+    file = os.path.basename(os.fspath(path))
+    with mapped(path, file) as data:
+        return parse_onnx(data, file)
 
 
 def parse_onnx(data: Buffer, file: str) -> OnnxModel:

@@ -25,8 +25,9 @@ def is_ort(data: Buffer) -> bool:
 
 def read_ort(path: str | os.PathLike[str]) -> OnnxModel:
     """What the file contains. Raises GraphRefused."""
-    with mapped(path) as data:
-        return parse_ort(data, os.path.basename(os.fspath(path)))
+    file = os.path.basename(os.fspath(path))
+    with mapped(path, file) as data:
+        return parse_ort(data, file)
 
 
 def parse_ort(data: Buffer, file: str) -> OnnxModel:

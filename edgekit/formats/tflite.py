@@ -66,14 +66,15 @@ class TfliteModel(Record):
 
 def read_tflite(path: str | os.PathLike[str]) -> TfliteModel:
     """What the file contains. Raises GraphRefused."""
-    with mapped(path) as data:
-        return parse_tflite(data, os.path.basename(os.fspath(path)))
+    file = os.path.basename(os.fspath(path))
+    with mapped(path, file) as data:
+        return parse_tflite(data, file)
 
 
 def read_metadata(path: str | os.PathLike[str], name: str) -> bytes | None:
     """The metadata entry of that name, None when there is none. Raises GraphRefused."""
-    with mapped(path) as data:
-        file = os.path.basename(os.fspath(path))
+    file = os.path.basename(os.fspath(path))
+    with mapped(path, file) as data:
         found = parse_tflite(data, file).metadata.get(name)
         if found is None:
             return None

@@ -60,9 +60,9 @@ def describe(dtype_name: str, shape: tuple[int, ...]) -> str:
 def check_ports(graph: GraphSpec, tensors: GraphTensors) -> None:
     """Raise GraphRefused unless the manifest's ports are the graph's own tensors.
 
-    Every input needs a port, a constant or a state; an output without a port is not read. A port's axis may fix a free one
-    of the graph, never the other way round. A port with quantisation needs the graph's scale and zero point
-    where the graph states them (its rounding is the manifest's own affair).
+    Every input needs a port, a constant or a state; an output without a port is not read. A port's axis may fix a
+    free one of the graph, never the other way round. A port with quantisation needs the graph's scale and zero
+    point where the graph states them (its rounding is the manifest's own affair).
     """
     where = f"graph {graph.name!r} ({graph.file})"
     inputs = {t.name: t for t in tensors.inputs}

@@ -77,7 +77,7 @@ def load(path: str | os.PathLike[str], settings: Settings, *, data: str | os.Pat
     except OSError as error:
         raise GraphRefused(f"{file}: cannot be opened ({error.strerror})") from None
     try:
-        with mapped(_descriptor_path(descriptor)) as content:
+        with mapped(_descriptor_path(descriptor), file) as content:
             model = parse_tflite(content, file)
         if model.outside:
             raise GraphRefused(f"{file}: refers to weights in other files, a bundle's TFLite graph is one file")

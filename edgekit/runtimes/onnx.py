@@ -81,7 +81,7 @@ def load(path: str | os.PathLike[str], settings: Settings, *, data: str | os.Pat
 
 def _check_file(path: str, file: str, data: str | None) -> dict[str, int] | None:
     """The opsets of a .onnx whose outside weights, if any, are all in `data`; None for a .ort file."""
-    with mapped(path) as content:
+    with mapped(path, file) as content:
         if content[4:8] == ORT_IDENTIFIER:
             return None
         model = parse_onnx(content, file)
