@@ -94,7 +94,7 @@ class BundleDirectory:
             same = False
         finally:
             if fresh is not None:
-                os.close(fresh)
+                storage.close_read(fresh)
         if not same:
             raise IntegrityError(
                 f"{self.path}: {name} was replaced or written to while it was loaded",
@@ -324,7 +324,7 @@ def _check_listing(root: int, path: Path, manifest: Manifest) -> None:
             raise _open_error(error, f"{path}: cannot open the folder {folder}: {error.strerror}") from None
         finally:
             if descriptor >= 0:
-                os.close(descriptor)
+                storage.close_read(descriptor)
         if extra:
             where = path / folder
             raise IntegrityError(
@@ -344,7 +344,7 @@ def _keep(root: int, path: Path, name: str) -> _Kept:
         raise _open_error(error, f"{path}: {link or f'cannot open {name}: {error.strerror}'}") from None
     fact = os.fstat(descriptor)
     if not stat.S_ISREG(fact.st_mode):
-        os.close(descriptor)
+        storage.close_read(descriptor)
         raise IntegrityError(f"{path}: {name} is not a plain file", hint=COPY_AGAIN)
     return _Kept(descriptor, identity(fact), folders)
 
@@ -368,12 +368,12 @@ def _open_below(root: int | Path, name: str, *, flags: int = _OPEN_FILE) -> tupl
     try:
         for segment in above:
             inner = os.open(segment, _OPEN_FOLDER | os.O_NOFOLLOW, dir_fd=at)
-            os.close(at)
+            storage.close_read(at)
             at = inner
             folders.append(identity(os.fstat(at)))
         return os.open(last, flags, dir_fd=at), tuple(folders)
     finally:
-        os.close(at)
+        storage.close_read(at)
 
 
 def _pieces(descriptor: int, size: int, path: Path) -> Iterator[bytes]:
@@ -392,4 +392,4 @@ def _pieces(descriptor: int, size: int, path: Path) -> Iterator[bytes]:
 
 def _close_all(root: int, files: Mapping[str, _Kept]) -> None:
     for descriptor in (root, *(kept.descriptor for kept in files.values())):
-        os.close(descriptor)
+        storage.close_read(descriptor)

@@ -104,8 +104,8 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, read_file: Ca
     files = parse_manifest(data).files
     check_folders(files)
     entries = plan_entries(len(data), {name: fact.size for name, fact in files.items()})
-    if target.is_dir():
-        raise BundleError(f"cannot write the bundle {target}: it is a folder", hint="give the name of a file")
+    if os.path.isdir(target) or "\0" in str(target):
+        raise BundleError(f"cannot write the bundle {target}: not the name of a file", hint="give a file's name")
     try:
         storage.need_space(target.parent, sum(e.size for e in entries))
         with storage.replacing(target, mode=0o644) as descriptor:
@@ -205,7 +205,7 @@ def open_container(path: str | os.PathLike[str]) -> Iterator[Container]:
         _check_size(path, len(data), sizes, fact.st_size)
         yield Container(path, descriptor, fact, manifest, data, plan_entries(len(data), sizes))
     finally:
-        os.close(descriptor)
+        storage.close_read(descriptor)
 
 
 def check_folders(files: Mapping[str, object]) -> None:

@@ -69,7 +69,7 @@ def new_folder(path: Path, *, mode: int = 0o755) -> Iterator[Path]:
             remove(part)
             raise
     finally:
-        os.close(descriptor)
+        close_read(descriptor)
     sync_folder(path.parent)
 
 
@@ -114,6 +114,12 @@ def remove(path: Path) -> None:
     shutil.rmtree(path, ignore_errors=True)
 
 
+def close_read(descriptor: int) -> None:
+    """Close a descriptor that was only read from: a failure means nothing then."""
+    with contextlib.suppress(OSError):
+        os.close(descriptor)
+
+
 def write_all(descriptor: int, data: bytes | bytearray | memoryview) -> None:
     """Write every byte at the descriptor's position."""
     view = memoryview(data)
@@ -147,7 +153,7 @@ def sync_folder(folder: Path) -> None:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP):
             raise
     finally:
-        os.close(descriptor)
+        close_read(descriptor)
 
 
 def sync_tree(folder: Path) -> None:
@@ -158,7 +164,7 @@ def sync_tree(folder: Path) -> None:
             try:
                 sync_descriptor(descriptor)
             finally:
-                os.close(descriptor)
+                close_read(descriptor)
         sync_folder(Path(where))
 
 
@@ -194,9 +200,14 @@ def _reserve(path: Path, create: Callable[[Path], int]) -> tuple[Path, int]:
     while True:
         part = _part_name(path)
         descriptor = create(part)
-        if _lock(descriptor) is not False and _is_at(descriptor, part):
-            return part, descriptor
-        os.close(descriptor)  # a sweep came between creation and lock
+        try:
+            if _lock(descriptor) is not False and _is_at(descriptor, part):
+                return part, descriptor
+        except BaseException:
+            remove(part)
+            close_read(descriptor)
+            raise
+        close_read(descriptor)  # a sweep came between creation and lock
 
 
 def _create_file(path: Path) -> int:
@@ -205,11 +216,14 @@ def _create_file(path: Path) -> int:
 
 def _create_folder(path: Path) -> int:
     while True:
-        with contextlib.suppress(FileNotFoundError):  # swept before it could be opened
-            os.mkdir(path, 0o700)
+        os.mkdir(path, 0o700)
+        try:
             return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        if not path.parent.is_dir():
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path.parent))
+        except FileNotFoundError:
+            continue  # swept before it could be opened
+        except BaseException:
+            remove(path)
+            raise
 
 
 def _lock(descriptor: int) -> bool | None:
@@ -239,4 +253,4 @@ def _remove_if_abandoned(part: Path) -> None:
         if _lock(descriptor) is True and _is_at(descriptor, part):
             remove(part)
     finally:
-        os.close(descriptor)
+        close_read(descriptor)
