@@ -67,10 +67,10 @@ class Sides:
             if len(given) != 1:
                 raise InputError(f"one input at a time has an embedding, got {', '.join(given)}")
             keyword = next(iter(given))
-            if keyword == "text" and not isinstance(texts, str):
+            if keyword == "text" and isinstance(texts, (list, tuple)):
                 raise InputError(
-                    f"text: expected one string, got {type(texts).__name__}",
-                    hint="a list of texts is the candidate set for an image or a sound; give that too",
+                    f"text: expected one string, got a {type(texts).__name__}",
+                    hint="several texts are the candidates for an image or a sound; give that too",
                 )
             return results.Embedding, {"embedding": self._embed(keyword, given[keyword], lap, seen)[0]}
         if len(others) != 1 or texts is None:

@@ -15,6 +15,7 @@ from edgekit.manifest import Constant, GraphSpec, InputSpec, Limits, State
 from edgekit.packaging.draft import LIMITS, Content, Draft, Sample
 from edgekit.packaging.fetch import Progress, Source, fetch
 from edgekit.packaging.ports import read_ports, runtime_of
+from edgekit.packaging.sampling import generated_sample
 from edgekit.records import Json, Record, dump, parse
 from edgekit.specs.post import Postprocess
 from edgekit.targets import Target, data_folder, load_toml
@@ -157,6 +158,8 @@ def _draft(recipe: Recipe, folder: Path, folders: list[Path], progress: Progress
 
     files: dict[str, Content] = {name: locate(p) for name, p in {**recipe.files, **variant.files}.items()}
     samples = tuple(_sample(sample, files, locate) for sample in recipe.golden)
+    if not samples:
+        samples = (generated_sample(recipe.inputs, files),)
     return Draft(
         name=recipe.name,
         version=recipe.version,
