@@ -86,7 +86,20 @@ def test_mobilenet_v2_names_the_photos(packed, shared: Path) -> None:
 
 def test_conse_joins_two_runtimes(packed, shared: Path) -> None:
     """Image by TFLite and ONNX, text by ONNX, in one space: right on at least 5 of 7 photos."""
-    candidates = "cat, dog, parrot, bird, hot dog, pizza, sunflower, rose, soldier, person, car, bicycle".split(", ")
+    candidates = [
+        "cat",
+        "dog",
+        "parrot",
+        "bird",
+        "hot dog",
+        "pizza",
+        "sunflower",
+        "rose",
+        "soldier",
+        "person",
+        "car",
+        "bicycle",
+    ]
     truth = {
         "cat.bmp": {"cat"},
         "bird.bmp": {"bird"},
@@ -151,9 +164,10 @@ def test_silero_carries_its_state(packed, shared: Path) -> None:
 
 def test_yamnet_packages_by_its_own_metadata(shared: Path, tmp_path: Path) -> None:
     """Standard metadata is enough: labels, rate and window come from the file; speech.wav is speech."""
+    from packing import host_target
+
     from edgekit.packaging.build import build
     from edgekit.packaging.tflite_metadata import read_tflite
-    from packing import host_target
 
     source = shared / "models/yamnet/yamnet_audio_classifier_with_metadata.tflite"
     build(read_tflite(source, {}), host_target(), tmp_path / "y.edgekit")
