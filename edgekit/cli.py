@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -72,6 +73,33 @@ def _takes_inputs(command: Command) -> Command:
     for option in reversed(_inputs):
         command = option(command)
     return command
+
+
+def _numbers(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Whole numbers separated by commas."""
+    if value is None:
+        return None
+    if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5})*", value):
+        raise click.BadParameter(f"expected numbers from 1 like 1,2,4, got {value!r}")
+    return tuple(int(part) for part in value.split(","))
+
+
+def _duration(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    """Seconds, or a number with s, m or h."""
+    if value is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", value)
+    if match is None:
+        raise click.BadParameter(f"expected a time like 90, 30s, 10m or 1h, got {value!r}")
+    return float(match[1]) * {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
+
+
+def _share(ctx: click.Context, option: click.Parameter, value: str) -> float:
+    """A percentage as a share of 1."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", value)
+    if match is None:
+        raise click.BadParameter(f"expected a percentage like 10%, got {value!r}")
+    return float(match[1]) / 100.0
 
 
 @click.group(cls=_Edgekit, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -210,6 +238,67 @@ def remove(device: str, app: str, as_json: bool) -> None:
     from edgekit.operations import deploy as operations
 
     _print(operations.remove(device, app), as_json)
+
+
+@main.command()
+@click.argument("source")
+@click.option("--image", "images", multiple=True, metavar="FILE", help="Measure with this picture (repeatable).")
+@click.option("--audio", "audios", multiple=True, metavar="FILE", help="Measure with this sound (repeatable).")
+@click.option("--text", "texts", multiple=True, metavar="S", help="Measure with this text (repeatable).")
+@click.option("--variant", "variants", multiple=True, metavar="V", help="Variant of a recipe; several in turn.")
+@click.option("--threads", callback=_numbers, help="Runtime threads to sweep, e.g. 1,2,4.")
+@click.option("--callers", callback=_numbers, help="Numbers of threads that call predict at once.")
+@click.option("--batches", callback=_numbers, help="Sizes of predict_batch.")
+@click.option("--runs", "min_runs", type=click.IntRange(1), help="At least so many runs [default: 100].")
+@click.option("--seconds", "min_s", type=click.FloatRange(0), help="At least so long [default: 10].")
+@click.option("--scenario", type=click.Choice(["default", "single-stream"]), help="single-stream: MLPerf's rules.")
+@click.option("--pace", "pace_hz", type=click.FloatRange(0, min_open=True), help="Calls per second, instead of all.")
+@click.option("--sustained", "sustained_s", callback=_duration, metavar="TIME", help="Follow it so long, e.g. 10m.")
+@click.option("--cold-starts", type=click.IntRange(0), help="Fresh processes to start [default: 5].")
+@click.option("--no-operators", is_flag=True, help="Leave out the operator table.")
+@click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON (- for stdout).")
+@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write one HTML page.")
+@click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write a Perfetto trace.")
+@click.option("--compare", "old", type=click.Path(path_type=Path), help="Report to compare with.")
+@click.option("--fail-above", callback=_share, default="10%", help="Gate of --compare [default: 10%].")
+@click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the comparison as Markdown.")
+@click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write the comparison as JUnit XML.")
+def profile(
+    source: str,
+    images: tuple[str, ...],
+    audios: tuple[str, ...],
+    texts: tuple[str, ...],
+    variants: tuple[str, ...],
+    no_operators: bool,
+    json_file: str | None,
+    html_file: Path | None,
+    trace_file: Path | None,
+    old: Path | None,
+    fail_above: float,
+    markdown_file: Path | None,
+    junit_file: Path | None,
+    **given: Any,
+) -> None:
+    """Measure SOURCE (bundle, app or recipe) through the predict that an app calls: stages, memory, operators, heat.
+
+    \b
+    edgekit profile tridigit.edgekit
+    edgekit profile tridigit --variant fp32 --variant int8 --threads 1,2
+    edgekit profile app --json new.json --compare old.json --fail-above 10%
+    """
+    from edgekit.operations import profile as operations
+
+    changes = {key: value for key, value in given.items() if value is not None}
+    changes |= {"operators": False} if no_operators else {}
+    report = operations.profile(
+        source, variants=variants, images=images, audios=audios, texts=texts, changes=changes, note=say
+    )
+    operations.write_report(report, html_file, trace_file, None if json_file in (None, "-") else Path(str(json_file)))
+    click.echo(operations.report_json(report) if json_file == "-" else operations.report_text(report))
+    if old is not None:
+        found = operations.compare_with(old, report, fail_above)
+        say(operations.write_comparison(found, markdown_file, junit_file))
+        operations.gate(found)
 
 
 @main.command()

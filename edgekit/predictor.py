@@ -149,10 +149,10 @@ class Predictor:
         return Stream(take, run, finish)
 
     def _predict(self, inputs: Mapping[str, Any], seen: dict[str, Array]) -> results.Result:
-        given = {keyword: value for keyword, value in inputs.items() if value is not None}
-        self._check(given)
         timings: dict[str, float] = {}
         lap = clock.start(timings)
+        given = {keyword: value for keyword, value in inputs.items() if value is not None}
+        self._check(given)
         kind, fields = self._answer(given, lap, seen)
         lap("postprocess")
         timings["total"] = sum(timings.values())

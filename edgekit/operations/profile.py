@@ -1,0 +1,116 @@
+"""`profile`: measure a bundle, an app or a source through the same predict that an app calls."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import InputError
+from edgekit.operations.package import Note, choose_target, is_bundle, package
+from edgekit.profiling.compare import Comparison, bounds, compare
+from edgekit.profiling.compare import gate as gate
+from edgekit.profiling.compare_output import compared_junit, compared_markdown, compared_text
+from edgekit.profiling.html import render_html
+from edgekit.profiling.options import options_for
+from edgekit.profiling.profile import profile as measure
+from edgekit.profiling.report import Report, dump_report, load_report
+from edgekit.profiling.text import render
+from edgekit.profiling.trace_file import dump_trace
+from edgekit.profiling.workload import Workload, user_workload
+from edgekit.storage import explain, write_file
+
+
+def profile(
+    source: str,
+    *,
+    variants: Sequence[str],
+    images: Sequence[str],
+    audios: Sequence[str],
+    texts: Sequence[str],
+    changes: dict[str, Any],
+    note: Note,
+) -> Report:
+    """The report of a source on this machine; further variants of a recipe are measured in turn with it.
+
+    images, audios, texts: the user's inputs, none for the bundle's golden sample. changes: keys of
+    `profiling.options.Options` that differ from the usual ones.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as scratch:
+        bundles = _bundles(source, variants, Path(scratch), note)
+        first = bundles.pop(next(iter(bundles)))
+        options = options_for(first, variants=bundles, workload=_workload(images, audios, texts), **changes)
+        return measure(options, progress=note)
+
+
+def _bundles(source: str, variants: Sequence[str], scratch: Path, note: Note) -> dict[str, str]:
+    """Bundle paths by variant, packaged for this machine where the source is none."""
+    from edgekit.apps import app_root, current_release
+
+    if is_bundle(Path(source)):
+        if variants:
+            raise InputError(f"{source} is one variant already", hint="profile the recipe: --variant a --variant b")
+        return {"bundle": source}
+    if not Path(source).exists() and (app_root() / "apps" / source).is_dir():
+        return {"bundle": str(current_release(source, app_root()) / "bundle")}
+    target = choose_target(None, note)
+    found = {}
+    for variant in variants or (None,):
+        output = scratch / f"{variant or 'default'}.edgekit"
+        package(source, target, variant, [], output, answers={}, progress=lambda *_: None, note=note)
+        found[variant or "default"] = str(output)
+    return found
+
+
+def _workload(images: Sequence[str], audios: Sequence[str], texts: Sequence[str]) -> Workload | None:
+    if not (images or audios or texts):
+        return None
+    candidates = bool(texts and (images or audios))
+    return user_workload(images=images, audios=audios, texts=texts, candidates=candidates)
+
+
+def report_text(report: Report) -> str:
+    """The report as a table for people."""
+    return render(report)
+
+
+def report_json(report: Report) -> str:
+    """The report as JSON, every sample in it."""
+    return dump_report(report).decode()
+
+
+def write_report(report: Report, html: Path | None, trace: Path | None, json: Path | None) -> None:
+    """Write the files that were asked for, each whole or not at all."""
+    makers: tuple[tuple[Path | None, Callable[[], bytes]], ...] = (
+        (html, lambda: render_html(report).encode()),
+        (trace, lambda: dump_trace(report)),
+        (json, lambda: dump_report(report)),
+    )
+    for path, make in makers:
+        _write(path, make)
+
+
+def write_comparison(found: Comparison, markdown: Path | None, junit: Path | None) -> str:
+    """Write the files that were asked for, and give the comparison as text."""
+    _write(markdown, lambda: compared_markdown(found).encode())
+    _write(junit, lambda: compared_junit(found).encode())
+    return compared_text(found)
+
+
+def _write(path: Path | None, make: Callable[[], bytes]) -> None:
+    if path is None:
+        return
+    try:
+        write_file(path, make())
+    except OSError as error:
+        raise InputError(f"cannot write {explain(error, path)}") from None
+
+
+def compare_with(old: Path, new: Report, fail_above: float) -> Comparison:
+    """What changed against a report file."""
+    try:
+        data = old.read_bytes()
+    except OSError as error:
+        raise InputError(f"{old}: {error.strerror}") from None
+    return compare(load_report(data, str(old)), new, bounds(fail_above))
