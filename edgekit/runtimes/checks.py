@@ -57,6 +57,21 @@ def describe(dtype_name: str, shape: tuple[int, ...]) -> str:
     return f"{DATATYPES.get(dtype_name, dtype_name)} ({axes})"
 
 
+def check_carry(tensors: GraphTensors, carry: Mapping[str, str], initial: Tensors, file: str) -> None:
+    """Raise GraphRefused unless outputs are carried into inputs, each once, and every one has a first value."""
+    inputs, outputs = [t.name for t in tensors.inputs], [t.name for t in tensors.outputs]
+    for source, target in carry.items():
+        if source not in inputs or target not in outputs:
+            raise GraphRefused(
+                f"{file}: cannot carry output {target!r} into input {source!r}: "
+                f"expected one of {outputs} and one of {inputs}"
+            )
+        if source not in initial:
+            raise GraphRefused(f"{file}: carried input {source!r} has no initial tensor")
+    if len(set(carry.values())) != len(carry):
+        raise GraphRefused(f"{file}: one output cannot be carried into several inputs")
+
+
 def check_ports(graph: GraphSpec, tensors: GraphTensors) -> None:
     """Raise GraphRefused unless the manifest's ports are the graph's own tensors.
 
@@ -77,7 +92,7 @@ def check_ports(graph: GraphSpec, tensors: GraphTensors) -> None:
             raise GraphRefused(f"{where}: constant {constant.name!r} is no input, expected one of {sorted(inputs)}")
         if constant.datatype != tensor.datatype or not fits(constant.shape, tensor.shape):
             raise _differs(where, "constant", constant.name, tensor, constant.datatype, constant.shape)
-    given = [n for ns in (graph.inputs, graph.constants) for n in (x.name for x in ns)] + [s.input for s in graph.state]
+    given = [*(p.name for p in graph.inputs), *(c.name for c in graph.constants), *(s.input for s in graph.state)]
     missing = sorted(inputs.keys() - set(given))
     doubled = sorted({name for name in given if given.count(name) > 1})
     if missing or doubled:

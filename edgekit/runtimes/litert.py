@@ -16,8 +16,9 @@ import numpy as np
 from edgekit.errors import BackendError, ClosedError, EdgekitError, GraphRefused, ProviderInactive, RuntimeMissing
 from edgekit.formats import mapped
 from edgekit.formats.tflite import TfliteModel, parse_tflite, unique_names
-from edgekit.runtimes import Array, GraphTensors, Settings, Tensors, TensorSpec
+from edgekit.runtimes import Array, Binding, GraphTensors, Settings, Tensors, TensorSpec
 from edgekit.runtimes.checks import check_tensors, expected_tensors
+from edgekit.runtimes.steps import Steps
 from edgekit.specs.tensor import DATATYPES, Quantization
 
 INSTALL_HINT = 'pip install "edgekit-sdk[litert]", or "edgekit-sdk[tflite]" on 32-bit ARM'
@@ -130,9 +131,9 @@ class LiteRtGraph:
 
     def run(self, tensors: Tensors) -> dict[str, Array]:
         """Outputs by name; the arrays belong to the caller. Raises GraphRefused, ClosedError."""
-        return self.invoke(tensors, fresh=True)
+        return self.invoke(tensors, True)
 
-    def invoke(self, tensors: Tensors, *, fresh: bool) -> dict[str, Array]:
+    def invoke(self, tensors: Tensors, fresh: bool) -> dict[str, Array]:
         """As run; without `fresh` the variables inside the graph keep what the run before left in them."""
         check_tensors(self._expected, tensors, self.file)
         with self._lock:
@@ -159,11 +160,11 @@ class LiteRtGraph:
         interpreter.allocate_tensors()
         self._shapes = dict(shapes)
 
-    def bind(self, carry: Mapping[str, str], initial: Tensors) -> LiteRtBinding:
+    def bind(self, carry: Mapping[str, str], initial: Tensors) -> Binding:
         """Steps in which the output carry[i] of one is the input i of the next."""
         # Variables live in the interpreter: such a graph cannot share it with other callers.
-        own = self.clone() if self._model.variables else None
-        return LiteRtBinding(own or self, carry, initial, owned=own)
+        graph = self.clone() if self._model.variables else self
+        return Steps(self._spec, graph.invoke, carry, initial, self.file)
 
     def clone(self) -> LiteRtGraph:
         """A second interpreter over the same mapped file, for a worker of its own; close it as well."""
@@ -206,46 +207,6 @@ def _spec(file: str, kind: str, name: str, detail: Mapping[str, Any]) -> TensorS
     return TensorSpec(
         name=name, datatype=datatype, shape=tuple(int(axis) for axis in shape), quantization=quantization  # type: ignore[arg-type]
     )  # fmt: skip
-
-
-class LiteRtBinding:
-    """A graph whose state is kept between runs; for one thread."""
-
-    def __init__(
-        self, graph: LiteRtGraph, carry: Mapping[str, str], initial: Tensors, owned: LiteRtGraph | None
-    ) -> None:
-        inputs, outputs = [t.name for t in graph.spec.inputs], [t.name for t in graph.spec.outputs]
-        for source, target in carry.items():
-            if source not in inputs or target not in outputs:
-                raise GraphRefused(
-                    f"{graph.file}: cannot carry output {target!r} into input {source!r}: "
-                    f"expected one of {outputs} and one of {inputs}"
-                )
-            if source not in initial:
-                raise GraphRefused(f"{graph.file}: carried input {source!r} has no initial tensor")
-        self._graph = graph
-        self._owned = owned
-        self._carry = dict(carry)
-        self._initial = {name: np.array(array, order="C") for name, array in initial.items()}
-        self._given: dict[str, Array] = dict(self._initial)
-        self._fresh = True
-
-    def run(self, tensors: Tensors) -> dict[str, Array]:
-        """One step; see Binding.run. After an error what is carried is that of the last step that succeeded."""
-        given = {**self._given, **tensors}
-        outputs = self._graph.invoke(given, fresh=self._fresh)
-        self._fresh = False
-        self._given = {**given, **{source: outputs.pop(target) for source, target in self._carry.items()}}
-        return outputs
-
-    def state(self) -> dict[str, Array]:
-        """A copy of what the next step would read, by carried input."""
-        return {name: self._given[name].copy() for name in self._carry}
-
-    def reset(self) -> None:
-        """Start again from the initial tensors and cleared variables."""
-        self._given.update({name: self._initial[name] for name in self._carry})
-        self._fresh = True
 
 
 def _told(error: Exception) -> str:

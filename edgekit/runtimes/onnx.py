@@ -13,8 +13,9 @@ from edgekit.errors import BackendError, ClosedError, EdgekitError, GraphRefused
 from edgekit.formats import mapped
 from edgekit.formats.external import check_external_data, plain_file_size
 from edgekit.formats.onnx import parse_onnx
-from edgekit.runtimes import Array, GraphTensors, Settings, Tensors, TensorSpec
-from edgekit.runtimes.checks import check_tensors, expected_tensors
+from edgekit.runtimes import Array, Binding, GraphTensors, Settings, Tensors, TensorSpec
+from edgekit.runtimes.checks import check_carry, check_tensors, expected_tensors
+from edgekit.runtimes.steps import Steps
 from edgekit.specs.tensor import NUMPY_NAMES, Datatype
 
 INSTALL_HINT = 'pip install "edgekit-sdk[onnx]"'
@@ -157,9 +158,14 @@ class OnnxGraph:
             raise _run_error(self.file, error) from None
         return dict(zip(self._output_names, outputs))
 
-    def bind(self, carry: Mapping[str, str], initial: Tensors) -> OnnxBinding:
+    def bind(self, carry: Mapping[str, str], initial: Tensors) -> Binding:
         """Steps in which the output carry[i] of one is the input i of the next, without a copy."""
-        return OnnxBinding(self, self._runtime, carry, initial)
+        self.session()
+        tensors = (*self._spec.inputs, *self._spec.outputs)
+        if all(-1 not in t.shape and t.datatype != "BYTES" for t in tensors):
+            return OnnxBinding(self, self._runtime, carry, initial)
+        # Arrays go in and come out of a session without a copy; binding anew in each step costs more than it saves.
+        return Steps(self._spec, lambda given, first: self.run(given), carry, initial, self.file)
 
     def close(self) -> None:
         """Free the session when the calls that are under way have ended; a second call does nothing."""
@@ -175,90 +181,67 @@ def _spec(file: str, kind: str, node: Any) -> TensorSpec:
 
 
 class OnnxBinding:
-    """A graph with bound buffers; for one thread.
-
-    A carried pair whose shape is fixed swaps two buffers; one that grows gets the runtime's new output each step.
-    """
+    """The Binding of a graph whose shapes are all fixed: buffers bound once, the state's two swapped; one thread."""
 
     def __init__(self, graph: OnnxGraph, runtime: Any, carry: Mapping[str, str], initial: Tensors) -> None:
+        check_carry(graph.spec, carry, initial, graph.file)
         self._graph = graph
-        self._value = runtime.OrtValue.ortvalue_from_numpy
-        self._specs = {t.name: t for t in graph.spec.inputs}
-        outputs = {t.name: t for t in graph.spec.outputs}
-        for source, target in carry.items():
-            if source not in self._specs or target not in outputs:
-                raise GraphRefused(
-                    f"{graph.file}: cannot carry output {target!r} into input {source!r}: expected one of "
-                    f"{list(outputs)} and one of {list(self._specs)}"
-                )
-            if source not in initial:
-                raise GraphRefused(f"{graph.file}: carried input {source!r} has no initial tensor")
         self._carry = dict(carry)
-        self._input_of = {target: source for source, target in carry.items()}
-        if len(self._input_of) != len(self._carry):
-            raise GraphRefused(f"{graph.file}: one output cannot be carried into several inputs")
-        self._outputs = [t.name for t in graph.spec.outputs]
+        self._expected = {t.name: expected_tensors((t,)) for t in graph.spec.inputs}
         self._initial = {name: np.array(array, order="C") for name, array in initial.items()}
-        self._binding: Any = graph.session().io_binding()
-        self._bound: dict[str, Any] = {}
-        self._spare: dict[str, Any] = {}
-        for source, target in self._carry.items():
-            spec = outputs[target]
-            if -1 not in spec.shape and spec.datatype != "BYTES":
-                self._spare[source] = self._value(np.zeros(spec.shape, NUMPY_NAMES[spec.datatype]))
-        for name, array in self._initial.items():
-            self._give(name, array)
+        outputs = {t.name: t for t in graph.spec.outputs}
+        self._results = {name: _buffer(t) for name, t in outputs.items() if name not in carry.values()}
+        constant = {t.name: _buffer(t) for t in graph.spec.inputs if t.name not in carry}
+        # Step 0, 2, ... reads the first buffer of each state and writes the second; step 1, 3, ... the other way.
+        states = [{source: _buffer(outputs[target]) for source, target in carry.items()} for _ in range(2)]
+        self._inputs = [{**constant, **state} for state in states]
+        self._bindings = []
+        for read, written in (states, states[::-1]):
+            binding = graph.session().io_binding()
+            for name, array in {**constant, **read}.items():
+                binding.bind_ortvalue_input(name, runtime.OrtValue.ortvalue_from_numpy(array))
+            for name, array in {**self._results, **{carry[s]: a for s, a in written.items()}}.items():
+                binding.bind_ortvalue_output(name, runtime.OrtValue.ortvalue_from_numpy(array))
+            self._bindings.append(binding)
+        self._turn = 0
+        self._missing = set(self._expected)
+        self._give(self._initial)
 
-    def _give(self, name: str, array: Array) -> None:
-        """Bind a copy of an array as an input."""
-        spec = self._specs.get(name)
-        if spec is None:
-            raise GraphRefused(f"{self._graph.file}: expected the inputs {list(self._specs)}, got {name!r}")
-        check_tensors(expected_tensors((spec,)), {name: array}, self._graph.file)
-        value = self._value(np.array(array, order="C"))
-        self._bound[name] = value
-        self._binding.bind_ortvalue_input(name, value)
+    def _give(self, tensors: Tensors) -> None:
+        """Copy arrays to where the next step reads them."""
+        for name, array in tensors.items():
+            expected = self._expected.get(name)
+            if expected is None:
+                raise GraphRefused(f"{self._graph.file}: expected the inputs {list(self._expected)}, got {name!r}")
+            check_tensors(expected, {name: array}, self._graph.file)
+        for name, array in tensors.items():
+            np.copyto(self._inputs[self._turn][name], array)
+            self._missing.discard(name)
 
     def run(self, tensors: Tensors) -> dict[str, Array]:
-        """One step; see Binding.run. After an error what is carried is that of the last step that succeeded."""
+        """One step; see Binding.run. After an error the state is that of the last step that succeeded."""
         session = self._graph.session()
-        for name, array in tensors.items():
-            self._give(name, array)
-        missing = [name for name in self._specs if name not in self._bound]
-        if missing:
-            raise GraphRefused(f"{self._graph.file}: inputs {missing} have not been given")
-        binding, spare = self._binding, self._spare
+        self._give(tensors)
+        if self._missing:
+            raise GraphRefused(f"{self._graph.file}: inputs {sorted(self._missing)} have not been given")
         try:
-            for output in self._outputs:
-                source = self._input_of.get(output)
-                if source in spare:
-                    binding.bind_ortvalue_output(output, spare[source])
-                else:
-                    binding.bind_output(output)
-            session.run_with_iobinding(binding)
-            values = binding.get_outputs()
+            session.run_with_iobinding(self._bindings[self._turn])
         except Exception as error:
             raise _run_error(self._graph.file, error) from None
-        results = {}
-        for output, value in zip(self._outputs, values):
-            source = self._input_of.get(output)
-            if source is None:
-                results[output] = np.array(value.numpy())  # numpy() may be a view of the runtime's memory
-                continue
-            if source in spare:
-                value, spare[source] = spare[source], self._bound[source]
-            self._bound[source] = value
-            binding.bind_ortvalue_input(source, value)
-        return results
+        self._turn = 1 - self._turn
+        return {name: array.copy() for name, array in self._results.items()}
 
     def state(self) -> dict[str, Array]:
         """A copy of what the next step would read, by carried input."""
-        return {name: np.array(self._bound[name].numpy()) for name in self._carry}
+        return {name: self._inputs[self._turn][name].copy() for name in self._carry}
 
     def reset(self) -> None:
         """Start again from the initial tensors."""
-        for name in self._carry:
-            self._give(name, self._initial[name])
+        self._give({name: self._initial[name] for name in self._carry})
+
+
+def _buffer(tensor: TensorSpec) -> Array:
+    return np.zeros(tensor.shape, NUMPY_NAMES[tensor.datatype])
 
 
 def _told(error: Exception) -> str:

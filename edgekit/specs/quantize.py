@@ -29,17 +29,18 @@ def quantize(values: Array, quantization: Quantization, dtype: np.dtype[Any] | s
     kind = values.dtype.type
     if np.isnan(values).any():
         raise InputError("a value that is not a number (NaN) cannot be quantised")
-    steps = values / kind(quantization.scale)
-    if quantization.rounding == "trunc":
-        steps += kind(quantization.zero_point)
-        np.trunc(steps, out=steps)
-    else:
-        if quantization.rounding == "nearest_even":
-            np.rint(steps, out=steps)
+    with np.errstate(over="ignore", invalid="ignore"):  # infinity saturates as well
+        steps = values / kind(quantization.scale)
+        if quantization.rounding == "trunc":
+            steps += kind(quantization.zero_point)
+            np.trunc(steps, out=steps)
         else:
-            whole = np.trunc(steps)  # adding 0.5 first would lift 0.49999997 to 1
-            steps = whole + np.copysign(np.abs(steps - whole) >= 0.5, steps).astype(kind)
-        steps += kind(quantization.zero_point)
+            if quantization.rounding == "nearest_even":
+                np.rint(steps, out=steps)
+            else:
+                whole = np.trunc(steps)  # adding 0.5 first would lift 0.49999997 to 1
+                steps = whole + np.copysign(np.abs(steps - whole) >= 0.5, steps).astype(kind)
+            steps += kind(quantization.zero_point)
     if target.itemsize > 2:  # float32 has no 2147483647
         steps = steps.astype(np.float64)
     result: Array = np.clip(steps, limits.min, limits.max).astype(target)
