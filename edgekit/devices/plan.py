@@ -18,6 +18,7 @@ from edgekit.devices.release import (
     Layer,
     Payload,
     ReleaseRecord,
+    check_app,
     incoming_folder,
     inline,
     layer_folder,
@@ -69,6 +70,9 @@ class Request(Record):
     ram_bytes: int | None
     allow_downgrade: bool
     force: bool
+
+    def check(self) -> None:
+        check_app(self.app)
 
     @property
     def record(self) -> ReleaseRecord:

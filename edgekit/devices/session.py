@@ -10,7 +10,7 @@ from edgekit.devices.device import Device, run_script
 from edgekit.devices.facts import Facts
 from edgekit.devices.lock import Owner, acquire, fenced, release
 from edgekit.devices.plan import Plan, running
-from edgekit.devices.release import incoming_folder, state_file
+from edgekit.devices.release import check_app, incoming_folder, state_file
 from edgekit.devices.state import NOTHING, State, dump_state, parse_state
 from edgekit.devices.transports import CommandFailed
 from edgekit.errors import DeployError, EdgekitError, ManifestError, TransportError
@@ -38,7 +38,7 @@ class Session:
 
     def __init__(self, device: Device, app: str, owner: Owner, on_progress: OnProgress | None) -> None:
         self.device = device
-        self.app = app
+        self.app = check_app(app)
         self.owner = owner
         self.on_progress = on_progress
         self.plan: Plan | None = None
