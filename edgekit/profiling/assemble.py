@@ -55,7 +55,7 @@ def assemble(found: Gathered) -> Report:
         raise InputError("nothing was measured before the profile was cut short")
     facts = found.facts
     cells = tuple(cell_of(name, s, settings=how, audio_s=facts.audio_s) for name, how, s in found.cells)
-    hot, fast = _telling_channels(found.trace)
+    hot, fast = telling_channels(found.trace)
     course = sustained(found.cells[0][2], found.trace, temperature=hot, clock=fast) if facts.is_sustained else None
     doubts = _doubts(found, cells, hot)
     absent = dict(found.absent)
@@ -128,7 +128,7 @@ def _doubts(found: Gathered, cells: Sequence[Cell], hot: str | None) -> list[str
     return doubts
 
 
-def _telling_channels(trace: Trace | None) -> tuple[str | None, str | None]:
+def telling_channels(trace: Trace | None) -> tuple[str | None, str | None]:
     """The names of the channels that speak for the processor's temperature and clock."""
     if trace is None:
         return None, None

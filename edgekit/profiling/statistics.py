@@ -28,6 +28,8 @@ TRIMMED_SHARE = 0.10
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 BLOCKS = 32
+CELLS_AT_ONCE = 1 << 20
+"""Bounds the memory of the bootstrap to a few megabytes, whatever the number of runs."""
 
 
 class Summary(Record):
@@ -136,13 +138,15 @@ def bootstrap_medians(values: Sequence[float], *, seed: int, resamples: int = RE
     block_of = np.minimum(np.arange(n) * count // n, count - 1)
     order = np.argsort(data, kind="stable")
     ordered, ordered_block = data[order], block_of[order]
-    draw = np.random.default_rng(seed)
+    drawn = np.random.default_rng(seed).integers(0, count, (resamples, count))
+    times_drawn = np.zeros((resamples, count), np.int32)
+    np.add.at(times_drawn, (np.arange(resamples)[:, None], drawn), 1)
     medians: list[float] = []
-    for _ in range(resamples):
-        times_drawn = np.bincount(draw.integers(0, count, count), minlength=count)
-        below = np.cumsum(times_drawn[ordered_block])
-        size = int(below[-1])
-        low = ordered[int(np.searchsorted(below, (size - 1) // 2, side="right"))]
-        high = ordered[int(np.searchsorted(below, size // 2, side="right"))]
-        medians.append(float(low + high) / 2.0)
+    rows = max(1, CELLS_AT_ONCE // n)
+    for first in range(0, resamples, rows):
+        below = np.cumsum(times_drawn[first : first + rows][:, ordered_block], axis=1)
+        size = below[:, -1:]
+        low = ordered[(below <= (size - 1) // 2).sum(axis=1)]
+        high = ordered[(below <= size // 2).sum(axis=1)]
+        medians += ((low + high) / 2.0).tolist()
     return medians

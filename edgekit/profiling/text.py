@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgekit.profiling.coldstart import PARTS
 from edgekit.profiling.operators import OperatorTable
 from edgekit.profiling.readings import Fact, Reading, Throttle
 from edgekit.profiling.report import Cell, Report
+from edgekit.profiling.statistics import percentile
 
 WIDTH = 80
 OPERATORS_SHOWN = 10
@@ -134,12 +136,11 @@ def _cold_start(report: Report) -> str:
     cold = report.cold_start
     if cold is None:
         return _wrapped("cold start: ", f"none ({report.absent['cold_start']})")
-    from edgekit.profiling.statistics import percentile
 
     def row(name: str, values: Sequence[float]) -> tuple[str, ...]:
         return (name, ms(percentile(values, 0.5, "linear")), ms(min(values)), ms(max(values)))
 
-    rows = [row(name.replace("_", " "), values) for name, values in cold.parts_ms.items()]
+    rows = [row(name.replace("_", " "), cold.parts_ms[name]) for name in PARTS]
     rows.append(row("whole", cold.total_ms))
     head = (f"cold start, {cold.processes} processes, milliseconds", "p50", "min", "max")
     return table(head, rows)
