@@ -1,0 +1,273 @@
+"""The command line: what a person sees when something is wrong, with the exact exit code; data on stdout only."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import subprocess
+import sys
+import threading
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+from graphs import affine_onnx
+from packing import SEVEN_PNG, SEVEN_WAV, TRIDIGIT, changed_recipe
+
+from edgekit.bundle import open_bundle
+from edgekit.cli import main
+from edgekit.manifest import MANIFEST_NAME
+
+Edit = Callable[[bytes], bytes]
+
+
+def run(*arguments: object) -> Result:
+    """One command in this process; a traceback is a failure of the test."""
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def unpacked(bundle: Path, folder: Path) -> Path:
+    """A bundle as a folder that a test may change."""
+    folder.mkdir(parents=True)
+    with open_bundle(bundle) as opened:
+        for name in (MANIFEST_NAME, *opened.manifest.files):
+            target = folder / name
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes((Path(opened.path) / name).read_bytes())
+    return folder
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that says these sides and holds almost nothing."""
+    parts = ((b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)), (b"IDAT", zlib.compress(b"\0")))
+    chunks = [struct.pack(">I", len(d)) + k + d + struct.pack(">I", zlib.crc32(k + d)) for k, d in parts]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunks)
+
+
+BAD_INPUTS: dict[str, tuple[str, bytes, str]] = {
+    "50,000 x 50,000 pixels": ("--image", png_of(50_000, 50_000), "pixels"),
+    "text named .jpg": ("--image", b"This is not a picture.\n", "picture"),
+    "zero bytes": ("--image", b"", "empty"),
+    "truncated picture": ("--image", SEVEN_PNG.read_bytes()[:150], ""),
+    "WAV with a lying header": ("--audio", SEVEN_WAV.read_bytes()[:40] + b"\xf0\xff\xff\x7f" + b"\0" * 64, ""),
+    "empty recording": ("--audio", SEVEN_WAV.read_bytes()[:40] + b"\0\0\0\0", "empty"),
+    "text named .wav": ("--audio", b"not a sound at all, only words", ""),
+}
+
+
+@pytest.mark.parametrize("case", BAD_INPUTS)
+def test_bad_inputs_exit_with_4(case: str, tridigit: Path, tmp_path: Path) -> None:
+    """Each hostile or broken input is an InputError: exit 4, a message, nothing on stdout."""
+    option, data, word = BAD_INPUTS[case]
+    path = tmp_path / ("x.jpg" if option == "--image" else "x.wav")
+    path.write_bytes(data)
+    result = run("predict", tridigit, option, path, "--text", "seven", "--text", "two")
+    assert (result.exit_code, result.stdout) == (4, "")
+    assert result.stderr.startswith("error: ")
+    assert word in result.stderr.lower()
+
+
+def test_what_is_not_there(tridigit: Path, tmp_path: Path) -> None:
+    """A missing bundle is 3, a missing input 4, an unknown target or recipe 4, wrong usage 2."""
+    assert run("predict", tmp_path / "none.edgekit", "--text", "x").exit_code == 3
+    assert run("predict", tridigit, "--image", tmp_path / "none.png").exit_code == 4
+    assert run("package", "no-such-model").exit_code == 4
+    wrong = run("package", "tridigit", "--target", "raspberry-pi-9")
+    assert wrong.exit_code == 4
+    assert "raspberry-pi-5" in wrong.stderr
+    assert run("package").exit_code == 2
+    assert run("deploy", tridigit, "nowhere").exit_code == 4
+    assert run("predict", tridigit).exit_code == 4
+
+
+BAD_BUNDLES: dict[str, Edit] = {
+    "truncated": lambda data: data[: len(data) // 2],
+    "one bit changed": lambda data: data[:-2000] + bytes([data[-2000] ^ 1]) + data[-1999:],
+    "something appended": lambda data: data + b"x",
+    "foreign zip": lambda data: b"PK\x03\x04" + b"\0" * 100,
+    "empty": lambda data: b"",
+    "doubled key": lambda data: data.replace(b'{"files"', b'{"format":1,"files"', 1),
+    "unknown version": lambda data: data.replace(b'"format":1', b'"format":9', 1),
+}
+
+
+@pytest.mark.parametrize("case", BAD_BUNDLES)
+def test_bad_bundles_exit_with_3(case: str, tridigit: Path, tmp_path: Path) -> None:
+    """A truncated, altered or foreign bundle is refused before anything is loaded: exit 3."""
+    path = tmp_path / "bad.edgekit"
+    path.write_bytes(BAD_BUNDLES[case](tridigit.read_bytes()))
+    for verb in ("inspect", "check"):
+        result = run(verb, path)
+        assert (result.exit_code, result.stdout) == (3, "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        (b'"colour":"grey",', b"", "inputs.image.colour"),
+        (b'"colour":"grey"', b'"colour":"grey","hue":1', "inputs.image.hue"),
+        (b'"license":', b'"license":"x","license":', "license"),
+        (b'"scale":0.00392156862745098', b'"scale":NaN', "NaN"),
+    ],
+)
+def test_a_wrong_manifest_names_the_key(old: bytes, new: bytes, key: str, tridigit: Path, tmp_path: Path) -> None:
+    """Missing, unknown and doubled keys: exit 3, the key in the message."""
+    folder = unpacked(tridigit, tmp_path / "bundle")
+    manifest = (folder / MANIFEST_NAME).read_bytes()
+    assert old in manifest
+    (folder / MANIFEST_NAME).write_bytes(manifest.replace(old, new, 1))
+    result = run("inspect", folder)
+    assert result.exit_code == 3
+    assert key in result.stderr
+
+
+def test_a_graph_that_is_not_the_manifests_exits_with_5(tmp_path: Path) -> None:
+    """Another graph under the right name, hashed right: its tensors differ from the ports: exit 5."""
+    import hashlib
+
+    from packing import pack
+
+    bundle = tmp_path / "t.edgekit"
+    pack(TRIDIGIT / "recipe.toml", bundle, "fp32")
+    folder = unpacked(bundle, tmp_path / "bundle")
+    old = (folder / "text.onnx").read_bytes()
+    affine_onnx(folder / "text.onnx")
+    new = (folder / "text.onnx").read_bytes()
+    manifest = (folder / MANIFEST_NAME).read_bytes()
+    for before, after in ((old, new),):
+        manifest = manifest.replace(
+            hashlib.sha256(before).hexdigest().encode(), hashlib.sha256(after).hexdigest().encode()
+        )
+        manifest = manifest.replace(b'"size":%d' % len(before), b'"size":%d' % len(after))
+    (folder / MANIFEST_NAME).write_bytes(manifest)
+    result = run("check", folder)
+    assert result.exit_code == 5
+    assert "input_ids" in result.stderr
+
+
+def test_an_op_that_the_runtime_lacks_exits_with_5(shared: Path, tmp_path: Path) -> None:
+    """shared/models/negative: a custom op, and quantisation that the runtime refuses."""
+    for name in ("model_invoking_error.tflite", "person_detect.tflite"):
+        result = run("package", shared / "models/negative" / name, "-o", tmp_path / "x.edgekit")
+        assert result.exit_code == 5
+        assert name in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_missing_runtime_names_the_install_line(tridigit: Path) -> None:
+    """Without onnxruntime: exit 5, and the line that installs it."""
+    program = (
+        "import sys; sys.modules['onnxruntime'] = None\n"
+        "from edgekit.cli import main\nmain(['predict', sys.argv[1], '--text', 'seven'])"
+    )
+    command = [sys.executable, "-c", program, str(tridigit)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 5
+    assert "pip install" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_missing_answer_is_asked_for_by_key(shared: Path, tmp_path: Path) -> None:
+    """A .tflite whose metadata leaves things open: every key is named; with the answers it packages."""
+    model = shared / "models/coral/mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"
+    asked = run("package", model, "-o", tmp_path / "m.edgekit")
+    assert asked.exit_code == 4
+    keys = [line.split("--set ")[1].split("=")[0] for line in asked.stderr.splitlines() if "--set " in line]
+    assert {"resize", "filter"} <= set(keys)
+    values = {"resize": "stretch", "filter": "bilinear", "input": "image", "mean": "128,128,128", "std": "128,128,128"}
+    answers = [word for key in keys for word in ("--set", f"{key}={values.get(key, 'Apache-2.0')}")]
+    assert run("package", model, *answers, "-o", tmp_path / "m.edgekit").exit_code == 0
+    assert run("package", model, *answers, "--set", "colour=red", "-o", tmp_path / "n.edgekit").exit_code == 4
+    assert run("package", model, "--set", "colour").exit_code == 2
+
+
+def test_a_failed_golden_check_keeps_the_previous_release(tridigit: Path, tmp_path: Path) -> None:
+    """A release that does not give its golden answers on the device never becomes current: exit 8."""
+    device = tmp_path / "device"
+    assert run("deploy", tridigit, f"local:{device}").exit_code == 0
+    before = json.loads(run("status", f"local:{device}", "--json").stdout)["apps"][0]["current"]
+    folder = unpacked(tridigit, tmp_path / "bundle")
+    manifest = (folder / MANIFEST_NAME).read_bytes()
+    assert b'"label":"seven"' in manifest
+    (folder / MANIFEST_NAME).write_bytes(manifest.replace(b'"label":"seven"', b'"label":"eight"'))
+    assert run("check", folder).exit_code == 9
+    failed = run("deploy", folder, f"local:{device}")
+    assert failed.exit_code == 8
+    after = json.loads(run("status", f"local:{device}", "--json").stdout)["apps"][0]
+    assert after["current"] == before
+    assert len(after["bad"]) == 1
+    again = run("deploy", folder, f"local:{device}")
+    assert again.exit_code == 8
+    assert "--force" in again.stdout + again.stderr
+
+
+def test_two_deployments_at_once(tridigit: Path, tmp_path: Path) -> None:
+    """One wins or both in turn; the other says who is at work (exit 8); the device runs a whole release."""
+    device = tmp_path / "device"
+    command = [sys.executable, "-m", "edgekit", "deploy", str(tridigit), f"local:{device}"]
+    codes: list[int] = []
+
+    def deploy() -> None:
+        codes.append(subprocess.run(command, capture_output=True, check=False, env=os.environ).returncode)
+
+    threads = [threading.Thread(target=deploy) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert set(codes) <= {0, 8}
+    assert 0 in codes
+    assert run("status", f"local:{device}").exit_code == 0
+    app = json.loads(run("status", f"local:{device}", "--json").stdout)["apps"][0]
+    assert app["problem"] is None
+    assert app["current"] is not None
+
+
+def test_the_whole_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """package, deploy, status, predict by app name, another variant, rollback, remove; JSON is JSON."""
+    device = tmp_path / "device"
+    monkeypatch.setenv("EDGEKIT_ROOT", str(device))
+    packed = json.loads(run("package", "tridigit", "-o", tmp_path / "t.edgekit", "--json").stdout)
+    assert packed["truth"] == "external"
+    plan = run("deploy", tmp_path / "t.edgekit", f"local:{device}", "--dry-run")
+    assert plan.exit_code == 0
+    assert not (device / "apps").exists()
+    assert run("deploy", tmp_path / "t.edgekit", f"local:{device}").exit_code == 0
+    answer = run("predict", "tridigit", "--image", SEVEN_PNG, "--text", "seven", "--text", "two", "--json")
+    assert json.loads(answer.stdout)["label"] == "seven"
+    assert run("deploy", "tridigit", f"local:{device}", "--variant", "int8").exit_code == 0
+    state = json.loads(run("status", f"local:{device}", "--json").stdout)["apps"][0]
+    rolled = json.loads(run("rollback", f"local:{device}", "tridigit", "--json").stdout)
+    assert (rolled["release"], rolled["previous"]) == (state["previous"], state["current"])
+    assert run("predict", "tridigit", "--audio", SEVEN_WAV).exit_code == 0
+    assert run("remove", f"local:{device}", "tridigit").exit_code == 0
+    assert run("predict", "tridigit", "--text", "7").exit_code == 3
+
+
+def test_a_recipe_with_a_mistake_exits_with_9(tmp_path: Path) -> None:
+    """P3 from the command line: exit 9, the value and the difference in the message, no file."""
+    recipe = changed_recipe(tmp_path, lambda text: text.replace("mean = [0.1307]", "mean = [0.5]", 1))
+    result = run("package", recipe, "-o", tmp_path / "t.edgekit")
+    assert result.exit_code == 9
+    assert "pixel_values" in result.stderr
+    assert not (tmp_path / "t.edgekit").exists()
+
+
+def test_help_shows_examples() -> None:
+    """Every verb has a help text; those that take something show an example."""
+    listed = run("--help")
+    assert listed.exit_code == 0
+    for name, command in main.commands.items():
+        text = run(name, "--help").stdout
+        assert command.help
+        if command.params and name not in ("targets", "models"):
+            assert "edgekit" in text.split("Usage:")[1]
+    assert run("completion", "bash").stdout.startswith("_edgekit_completion")
+    assert "raspberry-pi-5" in run("targets").stdout
+    assert "tridigit" in json.loads(run("models", "--json").stdout)
