@@ -20,7 +20,10 @@ Array = NDArray[Any]
 
 
 class Prepared(NamedTuple):
-    """The values an input gives, and what postprocessing must know about it (a Geometry, a list of Tokens)."""
+    """The values an input gives, and what postprocessing must know about it.
+
+    context: a Geometry, a Sound, or a text with its Tokens.
+    """
 
     values: dict[str, Array]
     context: Any
@@ -72,9 +75,10 @@ def _text(spec: TextSpec, limits: Limits, read: Callable[[str], bytes]) -> Prepa
     encode = text.load_encoder(spec, read)
 
     def prepare(value: Any, lap: Lap) -> Prepared:
-        values, tokens = text.transform(spec, encode, [text.decode(spec, value, limits)])
+        decoded = text.decode(spec, value, limits)
+        values, tokens = text.transform(spec, encode, [decoded])
         lap("preprocess")
-        return Prepared(values, tokens)
+        return Prepared(values, (decoded, tokens[0]))
 
     return prepare
 

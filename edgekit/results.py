@@ -55,7 +55,7 @@ class Classification(Result):
 
 
 class Similarity(Result):
-    """Candidate texts by score, best first, and the embeddings they came from (null: that side was not given)."""
+    """Candidate texts by score, best first, and the unit vectors they came from (null: that side was not given)."""
 
     label: str
     score: float
@@ -76,6 +76,74 @@ class Embedding(Result):
     def __str__(self) -> str:
         shown = ", ".join(f"{x:.4f}" for x in self.embedding[:4].tolist())
         return f"embedding of {len(self.embedding)} numbers: {shown}, ..."
+
+
+class Detections(Result):
+    """Things found, best first: `boxes` float32 (n, 4): left, top, right, bottom in the original picture's pixels."""
+
+    boxes: Array
+    labels: list[str]
+    scores: list[float]
+
+    def __str__(self) -> str:
+        rows = zip(self.scores, self.labels, self.boxes.tolist())
+        return (
+            "\n".join(f"{score:7.4f}  {label}  {[round(x, 1) for x in box]}" for score, label, box in rows) or "nothing"
+        )
+
+
+class Segmentation(Result):
+    """`mask` uint8 or uint16 (H, W) of the original picture: the position in `labels` of each pixel's class."""
+
+    mask: Array
+    labels: list[str]
+
+    def __str__(self) -> str:
+        counts = [(int((self.mask == i).sum()), label) for i, label in enumerate(self.labels)]
+        shown = sorted((c for c in counts if c[0]), reverse=True)
+        return "\n".join(f"{count / self.mask.size:7.2%}  {label}" for count, label in shown[:5])
+
+
+class Depth(Result):
+    """`predicted_depth` float32 (H, W) of the original picture, in the model's own unit."""
+
+    predicted_depth: Array
+
+    def __str__(self) -> str:
+        depth = self.predicted_depth
+        return f"depth {depth.shape[0]} x {depth.shape[1]}: {float(depth.min()):.4g} to {float(depth.max()):.4g}"
+
+
+class Entities(Result):
+    """`entities`: each a dictionary of `entity_group, score, word, start, end` (character range of the text)."""
+
+    entities: list[dict[str, Any]]
+
+    def __str__(self) -> str:
+        rows = (f"{e['score']:7.4f}  {e['entity_group']}  {e['word']}  {e['start']}-{e['end']}" for e in self.entities)
+        return "\n".join(rows) or "no entities"
+
+
+class Transcript(Result):
+    """What was said. tokens: ids; timestamps: dictionaries of `start, end` (seconds) and `text`, one per word (CTC) or
+    per segment (generated), empty where the model has none."""
+
+    text: str
+    tokens: list[int]
+    timestamps: list[dict[str, Any]]
+
+    def __str__(self) -> str:
+        return self.text
+
+
+class Text(Result):
+    """Generated text and its token ids, special ones included."""
+
+    text: str
+    tokens: list[int]
+
+    def __str__(self) -> str:
+        return self.text
 
 
 class Raw(Result):

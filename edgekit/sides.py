@@ -55,7 +55,7 @@ class Sides:
         self._spec = spec
         self._run = run
         self._candidates = candidates
-        self._normalize = isinstance(spec, Embeddings) and spec.normalize
+        self._normalize = isinstance(spec, Similarity) or spec.normalize  # a cosine is of unit vectors
         self._memory = TextMemory(text_memory) if text_memory else None
 
     def answer(self, given: Mapping[str, Any], lap: Lap, seen: Values) -> Fields:

@@ -1,6 +1,6 @@
 """What lies in a Hugging Face folder: its configs, its files, and its graphs by role and variant.
 
-Both layouts: graphs in the root (optimum) or in `onnx/`; TFLite twins beside the configs, in `tflite/` or in `../tflite`.
+Both layouts: graphs in the root (optimum) or in `onnx/`; TFLite twins beside the configs, in `tflite/` or `../tflite`.
 """
 
 from __future__ import annotations

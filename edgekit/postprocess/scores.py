@@ -50,6 +50,9 @@ def classify(spec: Classification, logits: Array, labels: Sequence[str]) -> dict
 
 
 def ranked(labels: Sequence[str], scores: Array, top_k: int) -> dict[str, float]:
-    """Label -> score, best first, `top_k` of them (0 = all)."""
+    """Label -> score, best first, `top_k` of them (0 = all). Of classes with the same label the best stands."""
     order = np.argsort(-scores, kind="stable")[: top_k or None]
-    return {labels[i]: float(scores[i]) for i in order.tolist()}
+    ranking: dict[str, float] = {}
+    for i in order.tolist():
+        ranking.setdefault(labels[i], float(scores[i]))
+    return ranking

@@ -59,6 +59,86 @@ class Similarity(Record):
     template: str
 
 
+class Detections(Record):
+    """Boxes of `boxes` (1, queries, 4) scored by `logits` (1, queries, classes), best first, above `threshold`.
+
+    image: the input whose original pixels the boxes are given in.
+    scoring: `softmax_no_object` is the best class of each query but the last, which means nothing is there (DETR,
+        YOLOS); `sigmoid_top` the `top_k` best of all queries and classes, 0: as many as there are queries (RT-DETR).
+    format: `cxcywh` centre and size, `xyxy` corners. unit: fractions of the whole picture, or pixels of the tensor.
+    """
+
+    task: Literal["detections"]
+    boxes: str
+    logits: str
+    image: str
+    scoring: Literal["softmax_no_object", "sigmoid_top"]
+    format: Literal["cxcywh", "xyxy"]
+    unit: Literal["picture", "tensor"]
+    labels: str
+    threshold: float
+    top_k: int
+
+
+class Segmentation(Record):
+    """The class of each pixel: `value` (1, classes, h, w) stretched bilinearly over the original of `image`, its
+    largest; without the classes' axis the values are classes already."""
+
+    task: Literal["segmentation"]
+    value: str
+    image: str
+    labels: str
+
+
+class Depth(Record):
+    """`value` (1, h, w) or (1, 1, h, w) stretched over the original of `image`."""
+
+    task: Literal["depth"]
+    value: str
+    image: str
+    resize: Literal["bicubic", "bilinear"]
+
+
+class Entities(Record):
+    """Labels of tokens, `value` (1, tokens, classes), grouped into entities of the input `text`.
+
+    aggregation: transformers' strategies: `simple` per token; `first`, `average`, `max` per word.
+    outside: the label that is no entity. tokenizer: the file that the text was cut by.
+    """
+
+    task: Literal["entities"]
+    value: str
+    text: str
+    aggregation: Literal["simple", "first", "average", "max"]
+    outside: str
+    labels: str
+    tokenizer: str
+
+
+class Ctc(Record):
+    """Connectionist temporal classification, greedy: the best id of each frame of `value` (rows, frames, ids),
+    repetitions joined, `blank` left out.
+
+    audio: the input that was heard. vocabulary: a JSON file of token -> id. delimiter: the token between words, "" for
+    none. cleanup: no space before punctuation. frame_length, frame_hop: samples (at rate_hz) that a frame sees, and
+    from one to the next. window: samples per row, 0 when the whole sound is one row; a row's frames beyond the sound
+    are left out.
+    """
+
+    task: Literal["ctc"]
+    value: str
+    audio: str
+    vocabulary: str
+    blank: int
+    delimiter: str
+    lowercase: bool
+    cleanup: bool
+    rate_hz: int
+    frame_length: int
+    frame_hop: int
+    window: int
+
+
 class Raw(Record):
     """The named values as they are."""
 
@@ -66,4 +146,4 @@ class Raw(Record):
     values: tuple[str, ...]
 
 
-Postprocess = Union[Classification, Embeddings, Similarity, Raw]
+Postprocess = Union[Classification, Embeddings, Similarity, Detections, Segmentation, Depth, Entities, Ctc, Raw]
