@@ -20,7 +20,18 @@ SEED = 20240607
 ABSENT = object()
 
 # Keys whose value may be null, as the records' docstrings say; no other key may.
-NULLABLE = {"mask", "type_ids", "quantization", "length", "features", "data", "indices_seed", "pooling", "result"}
+NULLABLE = {
+    "mask",
+    "windows",
+    "type_ids",
+    "quantization",
+    "length",
+    "features",
+    "data",
+    "indices_seed",
+    "pooling",
+    "result",
+}
 
 Path = tuple[Any, ...]
 
