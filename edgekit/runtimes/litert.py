@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import re
 import threading
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
@@ -33,7 +34,7 @@ def _interpreter_module() -> tuple[Any, str, str]:
 
         return interpreter, "ai-edge-litert", _version(ai_edge_litert)
     except ImportError as error:
-        missing = error
+        missing = str(error)  # the error itself would keep every caller's frame alive
     try:
         import tflite_runtime
         from tflite_runtime import interpreter
@@ -99,7 +100,6 @@ class LiteRtGraph:
     def __init__(self, descriptor: int, file: str, settings: Settings, model: TfliteModel) -> None:
         module, name, version = _interpreter_module()
         self.file = file
-        self._descriptor: int | None = None
         self._settings = settings
         self._model = model
         self._runtime = f"{name} {version}"
@@ -123,6 +123,7 @@ class LiteRtGraph:
             t.name: tuple(int(axis) for axis in d["shape"]) for t, d in zip(self._spec.inputs, inputs)
         }
         self._descriptor = descriptor
+        self._close_descriptor = weakref.finalize(self, os.close, descriptor)
 
     @property
     def spec(self) -> GraphTensors:
@@ -169,7 +170,7 @@ class LiteRtGraph:
     def clone(self) -> LiteRtGraph:
         """A second interpreter over the same mapped file, for a worker of its own; close it as well."""
         with self._lock:
-            if self._descriptor is None:
+            if self._interpreter is None:
                 raise ClosedError(f"{self.file}: used after close()")
             descriptor = os.dup(self._descriptor)
         try:
@@ -182,9 +183,7 @@ class LiteRtGraph:
         """Free the interpreter when the run that is under way has ended; a second call does nothing."""
         with self._lock:
             self._interpreter = None
-            if self._descriptor is not None:
-                os.close(self._descriptor)
-                self._descriptor = None
+            self._close_descriptor()
 
 
 def _specs(file: str, kind: str, details: list[dict[str, Any]], fallback: str) -> tuple[TensorSpec, ...]:
