@@ -11,7 +11,7 @@ import pytest
 from graphs import ADD, affine_tflite, custom_tflite, quantized_tflite, tensor, tflite_bytes, variable_tflite
 
 from edgekit.errors import ClosedError, GraphRefused, ProviderInactive, RuntimeMissing
-from edgekit.runtimes import Settings, TensorSpec, installed, load_graph
+from edgekit.runtimes import Settings, TensorSpec, load_graph
 from edgekit.runtimes.litert import LiteRtGraph
 from edgekit.specs.quantize import dequantize, quantize
 from edgekit.specs.tensor import Quantization
@@ -105,8 +105,6 @@ def test_the_negative_models_are_refused(shared: Path) -> None:
     folder = shared / "models" / "negative"
     with pytest.raises(GraphRefused, match="fake-op-double"):
         load(folder / "model_invoking_error.tflite")
-    if "tflite-runtime" in installed():  # version 2.14 does not check the axis and runs it
-        return
     with pytest.raises(GraphRefused, match=r"person_detect\.tflite: .*quantized_dimension"):
         load(folder / "person_detect.tflite")
 

@@ -54,8 +54,8 @@ class StoredTensor(Record):
     """A constant and where its bytes are.
 
     location: "" for the model file itself, else the name the file gives. offset, size_bytes: in that file.
-    encoding: `raw` little-endian elements row by row; `varint` protobuf varints; `scattered` in several pieces or
-    strings (offset is that of the first). graph: `main`, or the subgraph's index or name.
+    encoding: `raw` little-endian elements row by row; `varint` protobuf varints; `scattered` in several pieces,
+    sparse, or strings (offset is that of the first piece).
     """
 
     name: str

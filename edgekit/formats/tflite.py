@@ -189,6 +189,10 @@ class _Reader:
         else:
             declared = shape
         quantization = self._quantization(table.table(4))
+        if quantization is not None and len(quantization.scales) > 1 and not 0 <= quantization.axis < len(shape):
+            raise self.buffer.refuse(
+                f"tensor {name[:80]!r} of {len(shape)} axes has scales along quantized_dimension {quantization.axis}"
+            )
         self.variables += table.number(5, "b", 0) != 0
         self._store(table, name, datatype, shape, quantization)
         return Value(
