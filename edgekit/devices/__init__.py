@@ -10,6 +10,7 @@ from edgekit.devices.address import Address, parse_address
 from edgekit.devices.device import Device, connect
 from edgekit.devices.execute import Checks, Outcome, deploy, preview
 from edgekit.devices.facts import Facts, InstalledApp, read_facts
+from edgekit.devices.layers import Needs, build_layer, find_needs
 from edgekit.devices.maintain import AppStatus, Switched, remove, rollback, status
 from edgekit.devices.plan import Plan, Request, Step
 from edgekit.devices.release import (
@@ -35,6 +36,7 @@ __all__ = [
     "Facts",
     "InstalledApp",
     "Layer",
+    "Needs",
     "Outcome",
     "Payload",
     "Plan",
@@ -43,8 +45,10 @@ __all__ = [
     "Request",
     "Step",
     "Switched",
+    "build_layer",
     "connect",
     "deploy",
+    "find_needs",
     "parse_address",
     "preview",
     "read_facts",

@@ -10,6 +10,7 @@ from edgekit.devices.check import CommandFor, Verdict, run_command, run_restart
 from edgekit.devices.device import Device
 from edgekit.devices.facts import read_facts
 from edgekit.devices.inventory import Inventory, folders_to_inspect, hash_timeout_s, inspect
+from edgekit.devices.layers import launcher
 from edgekit.devices.lock import Owner, this_process
 from edgekit.devices.plan import STEPS, Plan, Request, Send, Tree, differences, make_plan, refuse
 from edgekit.devices.release import incoming_folder, restart_file
@@ -191,6 +192,8 @@ def _rename(run: Deployment) -> None:
     for tree in run.absent:
         trash = incoming_folder(run.session.device.root, f"broken-{tree.digest}")
         run.session.run(scripts.INSTALL, tree.incoming, tree.final, trash)
+    if run.plan.write_launcher:
+        run.session.run(scripts.REPLACE, f"{run.session.device.root}/bin/edgekit", "755", stdin=launcher())
 
 
 def _warm(run: Deployment) -> None:
@@ -247,7 +250,7 @@ def _write_state(run: Deployment) -> None:
     if run.plan.record_restart:
         document = dump_canonical({"restart": run.plan.restart})
         file = restart_file(run.session.device.root, run.plan.app)
-        run.session.run(scripts.REPLACE, file, stdin=document)
+        run.session.run(scripts.REPLACE, file, "644", stdin=document)
     if run.plan.after != run.plan.before:
         write_state(run.session, run.plan.after)
 

@@ -67,6 +67,7 @@ class Facts(Record):
     uptime_s: int
     boot_id: str
     user_id: int
+    launcher: bool
     layers: tuple[str, ...]
     incoming: tuple[str, ...]
     apps: tuple[InstalledApp, ...]
@@ -97,7 +98,7 @@ def parse_facts(lines: list[str], name: str) -> Facts:
 
 _KEYS = {
     *("root", "writable", "uname", "bits", "libc", "python", "also", "tool", "disk", "ram", "cores", "cpu", "board"),
-    *("phone", "abi", "clock", "user", "layer", "incoming", "app", "state", "restart", "release"),
+    *("phone", "abi", "clock", "user", "launcher", "layer", "incoming", "app", "state", "restart", "release"),
 }
 
 
@@ -139,6 +140,7 @@ def _build(found: dict[str, list[str]]) -> Facts:
         uptime_s=int(uptime),
         boot_id=boot,
         user_id=int(_one(found, "user")),
+        launcher="launcher" in found,
         layers=tuple(found.get("layer", [])),
         incoming=tuple(found.get("incoming", [])),
         apps=_apps(found),

@@ -143,6 +143,7 @@ class Plan(Record):
     after: State
     restart: str | None
     record_restart: bool
+    write_launcher: bool
     discard: tuple[str, ...]
     sweep: bool
     need_bytes: int
@@ -188,6 +189,9 @@ def make_plan(request: Request, facts: Facts, inventory: Inventory) -> Plan:
         after=after,
         restart=request.restart if request.restart is not None else installed.restart,
         record_restart=request.restart is not None and request.restart != installed.restart,
+        write_launcher=bool(
+            request.layer.contents and (request.layer.digest not in facts.layers or not facts.launcher)
+        ),
         discard=discard,
         sweep=bool(discard or facts.incoming or any(not t.present for t in trees)),
         need_bytes=need,

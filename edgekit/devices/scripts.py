@@ -198,6 +198,7 @@ fi
 clock
 fact clock "$(date +%s)" "$now" "$boot"
 fact user "$(id -u)"
+if [ -x "$root/bin/edgekit" ]; then fact launcher yes; fi
 for layer in "$root/layers"/*; do
   if [ -d "$layer" ]; then fact layer "${layer##*/}"; fi
 done
@@ -304,10 +305,11 @@ mv "$1" "$2"
 flush "${2%/*}"
 """
 
-# file; its new content on standard input.
+# file mode; its new content on standard input.
 REPLACE = """
 mkdir -p "${1%/*}"
 cat > "$1.new"
+chmod "$2" "$1.new"
 flush "${1%/*}"
 mv -f "$1.new" "$1"
 flush "${1%/*}"

@@ -132,4 +132,4 @@ def read_state(device: Device, app: str, *, timeout_s: float = SHORT_S) -> State
 
 def write_state(session: Session, state: State) -> None:
     """Replace the state of the session's app by one rename, durable before and after."""
-    session.run(scripts.REPLACE, state_file(session.device.root, session.app), stdin=dump_state(state))
+    session.run(scripts.REPLACE, state_file(session.device.root, session.app), "644", stdin=dump_state(state))
