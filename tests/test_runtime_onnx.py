@@ -14,6 +14,7 @@ from test_formats_ort import to_ort
 
 from edgekit.errors import ClosedError, GraphRefused, ProviderInactive
 from edgekit.runtimes import Graph, Settings, TensorSpec, installed, load_graph
+from edgekit.runtimes.onnx import saturates_int8
 
 pytest.importorskip("onnxruntime")
 SETTINGS = Settings(threads=1, spinning=False, providers=(), cache=None)
@@ -182,6 +183,21 @@ def test_threads_and_spinning_are_accepted_and_change_no_result(tmp_path: Path) 
     ]
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "expected"),
+    [
+        ("x86_64", "flags : fpu sse4_2 avx avx2 fma", True),
+        ("x86_64", "flags : avx2 avx512bw avx512vl", True),
+        ("x86_64", "flags : avx2 avx512f avx512_vnni", False),
+        ("x86_64", "flags : avx2 avx_vnni", False),
+        ("aarch64", "", False),
+        ("x86_64", "", True),
+    ],
+)
+def test_only_x86_without_vnni_needs_the_exact_int8_sums(machine: str, flags: str, expected: bool) -> None:
+    assert saturates_int8(machine, flags) is expected
 
 
 def test_installed_names_the_version() -> None:
