@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import Any, Literal, Union
 
 from edgekit.errors import ManifestError
 from edgekit.records import Record, dump_canonical, load_json, parse
 from edgekit.specs.audio import AudioSpec
 from edgekit.specs.image import ImageSpec
-from edgekit.specs.post import Postprocess
+from edgekit.specs.post import Classification, Postprocess
 from edgekit.specs.tensor import Datatype, Port, TensorInput
-from edgekit.specs.text import TextSpec
+from edgekit.specs.text import TextSpec, TokenizerFile
 
 FORMAT = 1
 MANIFEST_NAME = "manifest.json"
@@ -176,7 +177,7 @@ class Manifest(Record):
     def check(self) -> None:
         if not _SEGMENT.fullmatch(self.name):
             raise ManifestError("name", f"expected [a-z0-9][a-z0-9._-]*, got {self.name[:80]!r}")
-        if not re.fullmatch(r"\d{1,6}(\.\d{1,6}){0,3}", self.version):
+        if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6}){0,3}", self.version):
             raise ManifestError("version", f"expected numbers with dots, like 1.2.0, got {self.version[:80]!r}")
         if len(self.files) > FILE_LIMIT:
             raise ManifestError("files", f"at most {FILE_LIMIT}, got {len(self.files)}")
@@ -184,6 +185,27 @@ class Manifest(Record):
             check_file_name(name, "files")
             if name == MANIFEST_NAME:
                 raise ManifestError("files", f"{MANIFEST_NAME} cannot list itself")
+        for key, name in self._named_files():
+            if name not in self.files:
+                raise ManifestError(key, f"{name[:80]!r} is not among the files")
+        for keyword in self.inputs:
+            if not keyword.isidentifier():
+                raise ManifestError("inputs", f"{keyword[:80]!r} cannot be a keyword of predict")
+
+    def _named_files(self) -> Iterator[tuple[str, str]]:
+        """Every file that some key names, with that key."""
+        for index, graph in enumerate(self.graphs):
+            yield f"graphs[{index}].file", graph.file
+            if graph.data is not None:
+                yield f"graphs[{index}].data", graph.data
+        for keyword, spec in self.inputs.items():
+            if isinstance(spec, TextSpec) and isinstance(spec.tokenizer, TokenizerFile):
+                yield f"inputs.{keyword}.tokenizer.file", spec.tokenizer.file
+        if isinstance(self.postprocess, Classification):
+            yield "postprocess.labels", self.postprocess.labels
+        for index, sample in enumerate(self.golden):
+            for tensor in sample.tensors:
+                yield f"golden[{index}].tensors", tensor.file
 
 
 def parse_manifest(data: bytes) -> Manifest:
@@ -196,7 +218,7 @@ def parse_manifest(data: bytes) -> Manifest:
     found = document.get("format")
     if found != FORMAT or type(found) is not int:
         raise ManifestError(
-            "format", f"this edgekit reads format {FORMAT}, got {found!r}", hint="pip install --upgrade edgekit-sdk"
+            "format", f"this edgekit reads format {FORMAT}, got {repr(found)[:40]}", hint="pip install --upgrade edgekit-sdk"
         )
     manifest = parse(Manifest, document)
     if dump_canonical(manifest) != data:

@@ -259,10 +259,7 @@ def test_a_hash_is_64_hexadecimal_digits(digest: str) -> None:
     assert refused(changed(DOCUMENT, ("files", "labels.txt", "sha256"), digest)).key == "files.labels.txt.sha256"
 
 
-ARABIC_DIGITS = pytest.param("١.٢", marks=pytest.mark.xfail(strict=True, reason=r"the pattern says \d, not [0-9]"))
-
-
-@pytest.mark.parametrize("version", ["", "v1", "1.", "1..2", "1.2.3.4.5", "1.0-rc1", "1\n", "1" * 7, ARABIC_DIGITS])
+@pytest.mark.parametrize("version", ["", "v1", "1.", "1..2", "1.2.3.4.5", "1.0-rc1", "1\n", "1" * 7, "١.٢"])
 def test_a_version_is_numbers_with_dots(version: str) -> None:
     assert refused(changed(DOCUMENT, ("version",), version)).key == "version"
 
