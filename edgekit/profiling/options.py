@@ -16,14 +16,16 @@ THROUGHPUT_MIN_S = 3.0
 class Options(Record):
     """What to profile and how.
 
-    bundle: path. release: the id of the deployed release, or null. variants: further bundles by name, measured in
-    turn with it. workload: null for the bundle's golden sample. threads: numbers of runtime threads to sweep,
-    () for what the bundle's target says. callers: numbers of threads that call predict at once. batches: sizes of
-    predict_batch. min_runs, min_s: null for the scenario's. sustained_s: null, or how long the course over time is
-    followed. text_memory: null for none where only texts are given, else as load does.
+    bundle: path. variant: its name beside other variants, or null. release: the id of the deployed release, or
+    null. variants: further bundles by name, measured in turn with it. workload: null for the bundle's golden
+    sample. threads: numbers of runtime threads to sweep, () for what the bundle's target says. callers: numbers of
+    threads that call predict at once. batches: sizes of predict_batch. min_runs, min_s: null for the scenario's.
+    sustained_s: null, or how long the course over time is followed. text_memory: null for none where only texts
+    are given, else as load does.
     """
 
     bundle: str
+    variant: str | None
     release: str | None
     variants: dict[str, str]
     workload: Workload | None
@@ -45,6 +47,7 @@ def options_for(bundle: str, **changes: Any) -> Options:
     """The usual options with some changed: golden sample, 100 runs and 10 s, 5 cold starts, operators, 2 Hz."""
     usual: dict[str, Any] = {
         "bundle": bundle,
+        "variant": None,
         "release": None,
         "variants": {},
         "workload": None,
@@ -89,7 +92,7 @@ class Plan(NamedTuple):
 
 def plans_of(options: Options) -> list[Plan]:
     """Every bundle with every number of threads; one alone is called `predict`."""
-    bundles = {"": options.bundle, **options.variants}
+    bundles = {options.variant or "": options.bundle, **options.variants}
     plans = []
     for variant, bundle in bundles.items():
         for threads in options.threads or (None,):

@@ -37,6 +37,7 @@ from edgekit.specs.audio import AudioSpec
 IDLE_S = 2.0
 PROGRESS_EVERY_S = 0.5
 DEFAULT_TEXT_MEMORY = 1024
+FLOAT_NAMES = ("fp32", "float32", "float")
 
 Progress = Callable[[str], None]
 Cells = list[tuple[str, dict[str, str], Samples]]
@@ -292,9 +293,9 @@ def _variant_notes(options: Options, cells: Cells, operators: tuple[OperatorTabl
     """Whether an int8 variant was slower than a float one that was measured in turn with it."""
     medians = {name: percentile(samples.total_ms, 0.5, "linear") for name, _, samples in cells}
     reasons = [reason for table in operators for reason in table.slow_because]
-    precise = next((name for name in options.variants if name in ("fp32", "float32", "float")), None)
-    if precise is None:
-        return []
-    quantised = [plan.name for plan in plans_of(options) if plan.name in medians and "fp" not in plan.name]
-    said = [slower_than_float(medians[name], medians[precise], reasons) for name in quantised if precise in medians]
+    said = []
+    for plan in plans_of(options):
+        precise = next((name for name in FLOAT_NAMES if plan.name.replace("int8", name) in medians), None)
+        if plan.name.startswith("int8") and precise is not None:
+            said.append(slower_than_float(medians[plan.name], medians[plan.name.replace("int8", precise)], reasons))
     return [sentence for sentence in said if sentence]
