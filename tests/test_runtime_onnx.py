@@ -125,7 +125,7 @@ def unary(
         (lambda: unary("Relu", "COMPLEX64"), "refuses it|expected a tensor of a plain"),
         (lambda: unary("Relu")[:-30], "not a well-formed ONNX file"),
         (lambda: b"#!/bin/sh\necho this is no model\n", "not a well-formed ONNX file"),
-        (lambda: b"\0\0\0\0ORTM" + bytes(100), "refuses it"),
+        (lambda: b"\0\0\0\0ORTM" + bytes(100), "not a well-formed ORT-format file"),
     ],
 )
 def test_a_graph_that_cannot_run_here_is_refused_with_the_reason(tmp_path: Path, content, expected: str) -> None:  # type: ignore[no-untyped-def]

@@ -14,6 +14,7 @@ from edgekit.errors import BackendError, ClosedError, EdgekitError, GraphRefused
 from edgekit.formats import mapped
 from edgekit.formats.external import check_external_data, plain_file_size
 from edgekit.formats.onnx import parse_onnx
+from edgekit.formats.ort import is_ort, parse_ort
 from edgekit.runtimes import Array, Binding, GraphTensors, Settings, Tensors, TensorSpec
 from edgekit.runtimes.checks import check_carry, check_tensors, expected_tensors
 from edgekit.runtimes.steps import Steps
@@ -22,7 +23,6 @@ from edgekit.specs.tensor import NUMPY_NAMES, Datatype
 INSTALL_HINT = 'pip install "edgekit-sdk[onnx]"'
 CPU = "CPUExecutionProvider"
 LOG_FATAL = 4
-ORT_IDENTIFIER = b"ORTM"
 
 DATATYPES: dict[str, Datatype] = {
     "tensor(bool)": "BOOL",
@@ -65,13 +65,13 @@ def load(path: str | os.PathLike[str], settings: Settings, *, data: str | os.Pat
     runtime = _onnxruntime()
     path = os.fspath(path)
     file = os.path.basename(path)
-    opsets = _check_file(path, file, None if data is None else os.fspath(data))
+    ort, opsets = _check_file(path, file, None if data is None else os.fspath(data))
     providers = _available_providers(runtime, settings, file)
-    options = _options(runtime, settings, is_ort=opsets is None)
+    options = _options(runtime, settings, ort=ort)
     try:
         session = runtime.InferenceSession(path, sess_options=options, providers=providers, enable_fallback=False)
     except Exception as error:
-        raise _load_error(file, opsets or {}, error, runtime.__version__) from None
+        raise _load_error(file, opsets, error, runtime.__version__) from None
     active = session.get_providers()
     if active[: len(settings.providers)] != list(settings.providers):
         raise ProviderInactive(
@@ -81,19 +81,18 @@ def load(path: str | os.PathLike[str], settings: Settings, *, data: str | os.Pat
     return OnnxGraph(runtime, session, file)
 
 
-def _check_file(path: str, file: str, data: str | None) -> dict[str, int] | None:
-    """The opsets of a .onnx whose outside weights, if any, are all in `data`; None for a .ort file."""
+def _check_file(path: str, file: str, data: str | None) -> tuple[bool, dict[str, int]]:
+    """Whether it is a .ort file, and its opsets; outside weights, if any, are all in `data`."""
     with mapped(path, file) as content:
-        if content[4:8] == ORT_IDENTIFIER:
-            return None
-        model = parse_onnx(content, file)
+        ort = is_ort(content)
+        model = parse_ort(content, file) if ort else parse_onnx(content, file)
     if data is not None and os.path.dirname(data) != os.path.dirname(path):
         raise GraphRefused(f"{file}: expected its weights beside it, got {data}")
     data_name = None if data is None else os.path.basename(data)
     check_external_data(
         model.external, file, data_name, lambda name: plain_file_size(os.path.join(os.path.dirname(path), name))
     )
-    return model.opsets
+    return ort, model.opsets
 
 
 def _available_providers(runtime: Any, settings: Settings, file: str) -> list[str]:
@@ -107,14 +106,14 @@ def _available_providers(runtime: Any, settings: Settings, file: str) -> list[st
     return [*settings.providers, *(() if CPU in settings.providers else (CPU,))]
 
 
-def _options(runtime: Any, settings: Settings, *, is_ort: bool) -> Any:
+def _options(runtime: Any, settings: Settings, *, ort: bool) -> Any:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = settings.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = LOG_FATAL
     if not settings.spinning:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if is_ort:
+    if ort:
         options.add_session_config_entry("session.load_model_format", "ORT")
     if saturates_int8(os.uname().machine, _cpu_description()):
         options.add_session_config_entry("session.x64quantprecision", "1")
