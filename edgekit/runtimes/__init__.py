@@ -7,7 +7,7 @@ its tensors stays in its module.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from edgekit.records import Record
@@ -65,8 +65,11 @@ class Graph(Protocol):
     def spec(self) -> GraphTensors:
         """What goes in and what comes out."""
 
-    def run(self, tensors: Tensors) -> dict[str, Array]:
-        """Outputs by name; the arrays belong to the caller. Raises GraphRefused, ClosedError."""
+    def run(self, tensors: Tensors, outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Outputs by name, all or those asked for; the arrays belong to the caller. Raises GraphRefused, ClosedError.
+
+        An array that was an output may be an input of the next run; it goes in without a copy.
+        """
 
     def bind(self, carry: Mapping[str, str], initial: Tensors) -> Binding:
         """Steps in which the output carry[i] of one is the input i of the next; shapes may grow on free axes.

@@ -9,7 +9,7 @@ import os
 import re
 import threading
 import weakref
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,9 +130,10 @@ class LiteRtGraph:
         """What goes in and what comes out; names as `formats.tflite.unique_names` makes them."""
         return self._spec
 
-    def run(self, tensors: Tensors) -> dict[str, Array]:
-        """Outputs by name; the arrays belong to the caller. Raises GraphRefused, ClosedError."""
-        return self.invoke(tensors, True)
+    def run(self, tensors: Tensors, outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Outputs by name, see Graph.run."""
+        found = self.invoke(tensors, True)
+        return found if outputs is None else {name: found[name] for name in outputs}
 
     def invoke(self, tensors: Tensors, fresh: bool) -> dict[str, Array]:
         """As run; without `fresh` the variables inside the graph keep what the run before left in them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -165,15 +165,15 @@ class OnnxGraph:
             raise ClosedError(f"{self.file}: used after close()")
         return session
 
-    def run(self, tensors: Tensors) -> dict[str, Array]:
-        """Outputs by name; the arrays belong to the caller. Raises GraphRefused, ClosedError."""
+    def run(self, tensors: Tensors, outputs: Sequence[str] | None = None) -> dict[str, Array]:
+        """Outputs by name, see Graph.run; those that were not asked for are not fetched. No copies on a CPU."""
         session = self.session()
         check_tensors(self._expected, tensors, self.file)
+        names = self._output_names if outputs is None else outputs
         try:
-            outputs = session.run(self._output_names, tensors)
+            return dict(zip(names, session.run(names, tensors)))
         except Exception as error:
             raise _run_error(self.file, error) from None
-        return dict(zip(self._output_names, outputs))
 
     def bind(self, carry: Mapping[str, str], initial: Tensors) -> Binding:
         """Steps in which the output carry[i] of one is the input i of the next, without a copy."""
