@@ -28,7 +28,8 @@ def generated_sample(inputs: Mapping[str, InputSpec], files: dict[str, Content])
             given[keyword] = {"file": f"golden/{keyword}.png"}
         elif spec.kind == "audio":
             bounds = spec.windows or spec.length
-            seconds = bounds.samples / spec.rate_hz if bounds else 2.0
+            fixed = bounds is not None and not (spec.length is not None and spec.length.trim == "keep")
+            seconds = bounds.samples / spec.rate_hz if bounds is not None and fixed else 2.0
             files[f"golden/{keyword}.wav"] = drawn_sound(spec.rate_hz, min(seconds, 10.0))
             given[keyword] = {"file": f"golden/{keyword}.wav"}
         elif spec.kind == "text":

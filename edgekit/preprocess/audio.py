@@ -33,7 +33,7 @@ def transform(spec: AudioSpec, sound: Sound) -> dict[str, Array]:
 
 
 def cut(windows: Windows, samples: Float32) -> list[Float32]:
-    """The rows of a sound, each windows.samples long; raises InputError when there is not even one."""
+    """The rows of a sound, each windows.samples long but a last one that is kept; InputError when there is none."""
     led = np.concatenate([np.zeros(windows.lead, np.float32), samples]) if windows.lead else samples
     beyond = len(led) - windows.samples
     count = 1 + (beyond // windows.hop if windows.tail == "drop" else -(-max(beyond, 0) // windows.hop))
@@ -41,7 +41,7 @@ def cut(windows: Windows, samples: Float32) -> list[Float32]:
         least = windows.samples - windows.lead
         raise InputError(f"the sound is shorter than one window: expected at least {least} samples, got {len(samples)}")
     missing = (count - 1) * windows.hop + windows.samples - len(led)
-    if missing > 0:
+    if missing > 0 and windows.tail == "fill":
         led = np.concatenate([led, np.zeros(missing, np.float32)])
     return [led[i * windows.hop : i * windows.hop + windows.samples] for i in range(count)]
 
@@ -85,7 +85,7 @@ def one_channel(spec: AudioSpec, sound: Sound) -> Float32:
 
 
 def _trimmed(length: Length | None, samples: Float32) -> Float32:
-    if length is None or len(samples) <= length.samples:
+    if length is None or length.trim == "keep" or len(samples) <= length.samples:
         return samples
     if length.trim == "none":
         raise InputError(
@@ -110,7 +110,7 @@ def _normalized(spec: AudioSpec, samples: Float32) -> Float32:
 def _padded(length: Length | None, samples: Float32) -> tuple[Float32, int]:
     """The samples at their full length, and how many of them count as real."""
     real = len(samples)
-    if length is None or real == length.samples:
+    if length is None or real >= length.samples:
         return samples, real
     if length.pad == "none":
         raise InputError(

@@ -30,12 +30,12 @@ class Length(Record):
     """Bring the sound to `samples` samples (at `rate_hz`).
 
     pad: `zero` on the right, `repeat` whole copies then zeros, `wrap` copies cut at the end, `none` refuses.
-    trim: `right` cuts the end, `center` keeps the middle, `none` refuses.
+    trim: `right` cuts the end, `center` keeps the middle, `none` refuses, `keep` leaves a longer sound as it is.
     """
 
     samples: int
     pad: Literal["zero", "repeat", "wrap", "none"]
-    trim: Literal["right", "center", "none"]
+    trim: Literal["right", "center", "none", "keep"]
 
     def check(self) -> None:
         _check_range(self, "samples", 1, 1 << 28)
@@ -45,13 +45,14 @@ class Windows(Record):
     """Cut the sound into rows of `samples`, each beginning `hop` after the last; one graph run per row.
 
     lead: zeros before the sound, so that the first row ends `samples - lead` into it (a model that looks back).
-    tail: `fill` completes the last row with zeros, `drop` leaves an incomplete one out.
+    tail: `fill` completes the last row with zeros, `drop` leaves an incomplete one out, `keep` leaves it short for
+    `length` to complete after it was normalised.
     """
 
     samples: int
     hop: int
     lead: int
-    tail: Literal["fill", "drop"]
+    tail: Literal["fill", "drop", "keep"]
 
     def check(self) -> None:
         _check_range(self, "samples", 1, 1 << 28)
