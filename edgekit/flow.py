@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edgekit.clock import Lap
 from edgekit.errors import GraphRefused, InputError
 from edgekit.manifest import GraphSpec
-from edgekit.runtimes import Graph
+from edgekit.runtimes.graph import Graph
 from edgekit.specs.quantize import dequantize, quantize
 from edgekit.specs.tensor import NUMPY_NAMES, Port, Quantization
 

@@ -218,7 +218,9 @@ def parse_manifest(data: bytes) -> Manifest:
     found = document.get("format")
     if found != FORMAT or type(found) is not int:
         raise ManifestError(
-            "format", f"this edgekit reads format {FORMAT}, got {repr(found)[:40]}", hint="pip install --upgrade edgekit-sdk"
+            "format",
+            f"this edgekit reads format {FORMAT}, got {repr(found)[:40]}",
+            hint="pip install --upgrade edgekit-sdk",
         )
     manifest = parse(Manifest, document)
     if dump_canonical(manifest) != data:

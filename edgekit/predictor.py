@@ -15,8 +15,9 @@ from edgekit.errors import ClosedError, InputError
 from edgekit.inputs import Prepare, Prepared, preparer
 from edgekit.manifest import GraphSpec, Manifest
 from edgekit.postprocess import Fields, finisher
-from edgekit.runtimes import Graph, Settings, load_graph
 from edgekit.runtimes.checks import check_ports
+from edgekit.runtimes.graph import Graph, Settings
+from edgekit.runtimes.loading import load_graph
 from edgekit.sides import Sides
 from edgekit.specs.post import Embeddings, Similarity
 from edgekit.stream import Stream, refuse_unless_streamable, taker

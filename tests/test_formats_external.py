@@ -11,7 +11,8 @@ from graphs import big_onnx
 
 from edgekit.errors import BundleError, GraphRefused
 from edgekit.formats.external import ExternalData, check_external_data
-from edgekit.runtimes import Settings, load_graph
+from edgekit.runtimes.graph import Settings
+from edgekit.runtimes.loading import load_graph
 
 onnx = pytest.importorskip("onnx")
 SETTINGS = Settings(threads=1, spinning=False, providers=(), cache=None)

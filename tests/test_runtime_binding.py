@@ -9,7 +9,8 @@ import pytest
 from graphs import cache_onnx, counter_onnx, counter_tflite, variable_tflite
 
 from edgekit.errors import GraphRefused, RuntimeMissing
-from edgekit.runtimes import Graph, Settings, load_graph
+from edgekit.runtimes.graph import Graph, Settings
+from edgekit.runtimes.loading import load_graph
 
 SETTINGS = Settings(threads=1, spinning=False, providers=(), cache=None)
 ZEROS = np.zeros((1, 3), np.float32)

@@ -11,8 +11,9 @@ import pytest
 from graphs import ADD, affine_tflite, custom_tflite, quantized_tflite, tensor, tflite_bytes, variable_tflite
 
 from edgekit.errors import ClosedError, GraphRefused, ProviderInactive, RuntimeMissing
-from edgekit.runtimes import Settings, TensorSpec, load_graph
+from edgekit.runtimes.graph import Settings, TensorSpec
 from edgekit.runtimes.litert import LiteRtGraph
+from edgekit.runtimes.loading import load_graph
 from edgekit.specs.quantize import dequantize, quantize
 from edgekit.specs.tensor import Quantization
 

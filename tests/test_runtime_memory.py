@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 from graphs import big_onnx, big_tflite
 
-from edgekit.runtimes import installed
+from edgekit.runtimes.loading import installed
 
 CHILD = """
 import sys
 def peak_kib():
     return int(open("/proc/self/status").read().split("VmHWM:")[1].split()[0])
 how, path = sys.argv[1:]
-from edgekit.runtimes import Settings, load_graph
+from edgekit.runtimes.graph import Settings
+from edgekit.runtimes.loading import load_graph
 import edgekit.runtimes.{module}
 {imports}
 before = peak_kib()

@@ -13,7 +13,8 @@ from graphs import affine_onnx, big_onnx, info, node, onnx_bytes
 from test_formats_ort import to_ort
 
 from edgekit.errors import ClosedError, GraphRefused, ProviderInactive
-from edgekit.runtimes import Graph, Settings, TensorSpec, installed, load_graph
+from edgekit.runtimes.graph import Graph, Settings, TensorSpec
+from edgekit.runtimes.loading import installed, load_graph
 from edgekit.runtimes.onnx import saturates_int8
 
 pytest.importorskip("onnxruntime")
@@ -216,7 +217,8 @@ def test_nothing_the_runtime_mutters_reaches_stdout_or_stderr(tmp_path: Path) ->
     code = f"""
 import numpy as np
 from edgekit.errors import GraphRefused
-from edgekit.runtimes import Settings, load_graph
+from edgekit.runtimes.graph import Settings
+from edgekit.runtimes.loading import load_graph
 S = Settings(threads=1, spinning=False, providers=(), cache=None)
 for name in ("good", "run", "op", "opset"):
     try:

@@ -9,8 +9,8 @@ import pytest
 from edgekit.errors import GraphRefused
 from edgekit.manifest import Constant, GraphSpec
 from edgekit.records import parse
-from edgekit.runtimes import GraphTensors, TensorSpec
 from edgekit.runtimes.checks import check_ports
+from edgekit.runtimes.graph import GraphTensors, TensorSpec
 from edgekit.specs.tensor import Quantization
 
 QUANTIZED = Quantization(scale=0.5, zero_point=-3, rounding="nearest_even")

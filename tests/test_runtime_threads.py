@@ -12,7 +12,8 @@ import pytest
 from graphs import affine_onnx, affine_tflite, big_onnx, big_tflite
 
 from edgekit.errors import ClosedError, RuntimeMissing
-from edgekit.runtimes import Graph, Settings, load_graph
+from edgekit.runtimes.graph import Graph, Settings
+from edgekit.runtimes.loading import load_graph
 
 SETTINGS = Settings(threads=2, spinning=False, providers=(), cache=None)
 THREADS, CALLS = 16, 2_400

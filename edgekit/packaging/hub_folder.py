@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 from edgekit.errors import EdgekitError, InputError, ManifestError, TargetError
 from edgekit.formats.onnx import read_onnx
 from edgekit.records import Json, load_json
-from edgekit.runtimes import RuntimeName
+from edgekit.runtimes.graph import RuntimeName
 from edgekit.targets import Target
 
 Precision = Literal["float32", "float16", "int8", "int4"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Literal
 
 from edgekit.errors import InputError
-from edgekit.runtimes import RuntimeName, Settings, TensorSpec, load_graph
+from edgekit.runtimes.graph import RuntimeName, Settings, TensorSpec
+from edgekit.runtimes.loading import load_graph
 from edgekit.specs.tensor import Port
 
 Rounding = Literal["nearest_even", "nearest_away", "trunc"]

@@ -25,7 +25,7 @@ from edgekit.profiling.onnx_trace import onnx_runs
 from edgekit.profiling.operators import Node, OperatorTable, explain_slow, no_operators, table
 from edgekit.profiling.workload import keywords
 from edgekit.records import Json, dump
-from edgekit.runtimes import Graph, GraphTensors, Tensors
+from edgekit.runtimes.graph import Graph, GraphTensors, Tensors
 
 Feed = dict[str, Any]
 ORT_IDENTIFIER = b"ORTM"
@@ -88,7 +88,8 @@ def profile_graph(told: Mapping[str, Json]) -> OperatorTable:
 
 def record_feed(path: str, spec: GraphSpec, values: Mapping[str, Any], locate: Any) -> Feed:
     """The tensors that the flow hands to the graph, in its own datatypes, in the first of its runs."""
-    from edgekit.runtimes import Settings, load_graph
+    from edgekit.runtimes.graph import Settings
+    from edgekit.runtimes.loading import load_graph
 
     settings = Settings(threads=1, spinning=False, providers=(), cache=None)
     graph = load_graph(spec.runtime, path, settings, None if spec.data is None else locate(spec.data))

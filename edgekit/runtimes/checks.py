@@ -9,7 +9,7 @@ import numpy as np
 
 from edgekit.errors import GraphRefused
 from edgekit.manifest import GraphSpec
-from edgekit.runtimes import GraphTensors, Tensors, TensorSpec
+from edgekit.runtimes.graph import GraphTensors, Tensors, TensorSpec
 from edgekit.specs.tensor import DATATYPES, NUMPY_NAMES, Port
 
 SCALE_TOLERANCE = 1e-6

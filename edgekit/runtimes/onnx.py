@@ -15,8 +15,8 @@ from edgekit.formats import mapped
 from edgekit.formats.external import check_external_data, plain_file_size
 from edgekit.formats.onnx import parse_onnx
 from edgekit.formats.ort import is_ort, parse_ort
-from edgekit.runtimes import Array, Binding, GraphTensors, Settings, Tensors, TensorSpec
 from edgekit.runtimes.checks import check_carry, check_tensors, expected_tensors
+from edgekit.runtimes.graph import Array, Binding, GraphTensors, Settings, Tensors, TensorSpec
 from edgekit.runtimes.steps import Steps
 from edgekit.specs.tensor import NUMPY_NAMES, Datatype
 

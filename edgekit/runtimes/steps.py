@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from edgekit.runtimes import Array, GraphTensors, Tensors
 from edgekit.runtimes.checks import check_carry
+from edgekit.runtimes.graph import Array, GraphTensors, Tensors
 
 Invoke = Callable[[Tensors, bool], dict[str, Array]]
 """(tensors, first step) -> outputs; the first step clears the variables inside the graph."""
