@@ -10,6 +10,8 @@ import pytest
 
 from edgekit import clock
 from edgekit.errors import InputError
+from edgekit.profiling.interleave import cool_down, measure_interleaved, merge, thinned
+from edgekit.profiling.kept import Kept
 from edgekit.profiling.measure import (
     Rules,
     has_settled,
@@ -97,6 +99,26 @@ def test_every_sample_is_kept_and_told() -> None:
     assert [run.total_ms for run in told] == list(samples.total_ms)
     assert len(samples.start_s) == len(samples.total_ms) == len(samples.stages_ms["graph"]) == 200
     assert list(samples.start_s) == sorted(samples.start_s)
+
+
+def test_ever_more_runs_take_no_more_memory_and_nothing_is_chosen_by_its_time() -> None:
+    kept = Kept(limit=100)
+    for i in range(10_000):
+        kept.add(i * 0.001, 5.0 if i != 7777 else 900.0, {"graph": float(i)})
+    assert kept.runs == 10_000
+    assert kept.every == 64
+    assert [part["graph"] for part in kept.parts] == [float(i) for i in range(0, 10_000, 64)]
+    assert len(kept.totals_ms) == len(kept.starts_s) == len(kept.parts) < 200
+    assert kept.slowest_ms == 900.0  # told although it was not kept
+
+
+def test_slices_of_another_step_are_brought_to_one() -> None:
+    first = measure(lambda: {"graph": 1.0}, short(min_runs=40))
+    assert thinned(first, 4).total_ms == first.total_ms[::4]
+    both = merge([first, thinned(first, 4)], short())
+    assert both.kept_every == 4
+    assert both.runs == 80
+    assert len(both.total_ms) == len(both.stages_ms["graph"]) == 20
 
 
 def test_the_first_slow_runs_are_warm_up_and_not_in_the_sample() -> None:
@@ -232,3 +254,33 @@ def test_measuring_costs_at_most_1_percent_of_the_median() -> None:
 
     # A busy neighbour moves a ratio of 15 rounds by a percent; the cost itself would be there every time.
     assert min(ratio(15) for _ in range(3)) < 1.01
+
+
+def test_cells_are_measured_in_turn_and_back() -> None:
+    order: list[str] = []
+
+    def call(name: str) -> Callable[[], Mapping[str, float]]:
+        def one() -> Mapping[str, float]:
+            if order[-1:] != [name]:
+                order.append(name)
+            return {}
+
+        return one
+
+    found = measure_interleaved({"a": call("a"), "b": call("b")}, short(min_runs=50), rounds=3)
+    assert order == ["a", "b", "a", "b"]  # a b, b a, a b: the inner turns join
+    assert {name: samples.runs for name, samples in found.items()} == {"a": 51, "b": 51}
+    assert list(found["a"].start_s) == sorted(found["a"].start_s)
+    assert measure_interleaved({"a": call("a")}, short(min_runs=50))["a"].runs == 50
+    with pytest.raises(InputError):
+        measure_interleaved({}, short())
+
+
+def test_a_hot_board_is_waited_for_and_a_silent_one_is_not() -> None:
+    temperatures = iter([70.0, 65.0, 58.0, 52.9])
+    slept: list[float] = []
+    assert cool_down(lambda: next(temperatures), 50.0, sleep=slept.append) == (3.0, True)
+    assert slept == [1.0, 1.0, 1.0]
+    assert cool_down(lambda: 80.0, 50.0, sleep=slept.append, limit_s=5.0) == (5.0, False)
+    assert cool_down(lambda: None, 50.0, sleep=slept.append) == (0.0, True)
+    assert cool_down(lambda: 80.0, None, sleep=slept.append) == (0.0, True)

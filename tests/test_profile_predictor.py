@@ -18,13 +18,13 @@ from edgekit.predictor import load
 from edgekit.profiling import agent
 from edgekit.profiling.coldstart import PARTS, cold_starts, one_start
 from edgekit.profiling.journal import Journal, read_journal
-from edgekit.profiling.measure import Run
+from edgekit.profiling.measure import Run, measure, rules_for
 from edgekit.profiling.memory import memory_phase, parse_status, phase_between, read_status
 from edgekit.profiling.operator_runs import operator_tables
 from edgekit.profiling.options import dump_options, options_for, parse_options, plans_of, rules_of
 from edgekit.profiling.profile import call_for, profile, with_tokens
 from edgekit.profiling.report import dump_report, load_report
-from edgekit.profiling.resume import is_finished, resume
+from edgekit.profiling.resume import is_finished, resume, with_runs
 from edgekit.profiling.text import render
 from edgekit.profiling.workload import audio_seconds, golden_workload, keywords, user_workload
 
@@ -93,8 +93,6 @@ def test_texts_alone_are_encoded_in_each_run(bundle: str) -> None:
 
 def test_the_figures_are_those_of_a_bare_loop(bundle: str) -> None:
     """Paired with a plain loop of timed predicts in the same rounds: the medians differ by at most 5 %."""
-    from edgekit.profiling.measure import measure, rules_for
-
     rules = rules_for().replace(warmup_min_runs=0, warmup_min_s=0.0, warmup_limit_s=0.0, min_runs=150, min_s=0.0)
     with load(bundle) as predictor:
         workload = golden_workload(predictor.manifest)
@@ -314,6 +312,28 @@ def test_a_journal_and_the_report_itself_agree(bundle: str, tmp_path: Path) -> N
         assert mine.samples.start_s == pytest.approx(theirs.samples.start_s, abs=1e-6)
 
 
+def test_a_journal_of_runs_that_were_thinned_out_gives_the_same_sample(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    with Journal(path) as journal:
+
+        def on_run(run: Run) -> None:
+            journal.run("predict", run)
+            if run.index % 100 == 0:
+                journal.flush()
+
+        rules = rules_for().replace(min_runs=3000, min_s=0.0, warmup_min_s=0.0)
+        samples = measure(lambda: {"graph": 1.0, "generate.tokens": 2.0}, rules, on_run=on_run, kept_runs=50)
+    chunks = [entry for entry in read_journal(path) if entry["kind"] == "runs"]
+    bare = samples.replace(start_s=(), total_ms=(), stages_ms={}, details={}, kept_every=1)
+    again = with_runs(bare, chunks)
+    assert samples.kept_every == again.kept_every == 32
+    assert again.total_ms == samples.total_ms
+    assert again.stages_ms == samples.stages_ms
+    assert again.details == samples.details
+    assert again.start_s == pytest.approx(samples.start_s, abs=1e-6)
+    assert again.runs == samples.runs == 3000
+
+
 @pytest.mark.parametrize("data", [b'{"kind": 1}\n{"kind": "end"}\n{}\n', b"x\ny\nz\n", b"[]\n[]\n[]\n"])
 def test_a_journal_that_is_none_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "j").write_bytes(data)
@@ -335,7 +355,7 @@ def test_a_full_disk_ends_the_journal_and_not_the_measuring() -> None:
         pytest.skip("no /dev/full")
     with Journal(full) as journal:
         journal.note("begin", x=1)
-        journal.run("predict", Run(at_s=1.0, total_ms=1.0, parts={}))
+        journal.run("predict", Run(index=0, every=1, at_s=1.0, total_ms=1.0, parts={}))
         journal.flush()
         assert "No space left" in (journal.problem or "")
 

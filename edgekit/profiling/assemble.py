@@ -164,7 +164,7 @@ def energy_of(trace: Trace | None, samples: Samples) -> Energy:
         return _no_energy(reason)
     power_w = sum(busy) / len(busy)
     idle_w = sum(idle) / len(idle) if idle else None
-    per_run_s = samples.duration_s / len(samples.total_ms)
+    per_run_s = samples.duration_s / samples.runs
     no_idle = unknown("no power was read before the measuring")
     return Energy(
         source=source,

@@ -100,7 +100,13 @@ def _cells_table(report: Report) -> str:
     rows = []
     for cell in report.cells:
         latency = cell.latency_ms
-        figures = (ms(latency.p50), ms(latency.p90), ms(latency.p99), f"{cell.throughput_per_s:.1f}", str(latency.n))
+        figures = (
+            ms(latency.p50),
+            ms(latency.p90),
+            ms(latency.p99),
+            f"{cell.throughput_per_s:.1f}",
+            str(cell.samples.runs),
+        )
         rows.append((escape(cell.name), *figures))
     method = report.cells[0].latency_ms.method
     absent = {reason for cell in report.cells for reason in cell.latency_ms.absent.values()}

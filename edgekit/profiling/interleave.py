@@ -84,9 +84,12 @@ def measure_interleaved(
 
 def merge(parts: Sequence[Samples], rules: Rules) -> Samples:
     """The slices of one call as one sample; the pauses between slices count in no duration."""
-    runs = [len(part.total_ms) for part in parts]
+    every = max(part.kept_every for part in parts)
+    parts = [thinned(part, every) for part in parts]
+    runs = sum(part.runs for part in parts)
     origin_s = parts[0].began_s
-    cpu_ms = sum((part.cpu_ms_per_call or 0.0) * count for part, count in zip(parts, runs)) / sum(runs)
+    cpu_ms = sum((part.cpu_ms_per_call or 0.0) * part.runs for part in parts) / runs
+    counts = [len(part.total_ms) for part in parts]
     stopped = [part.stopped for part in parts if part.stopped]
     return Samples(
         rules=rules,
@@ -96,15 +99,30 @@ def merge(parts: Sequence[Samples], rules: Rules) -> Samples:
             duration_s=sum(part.warmup.duration_s for part in parts),
             settled=all(part.warmup.settled for part in parts),
         ),
+        runs=runs,
+        kept_every=every,
+        slowest_ms=max(part.slowest_ms for part in parts),
         began_s=origin_s,
         start_s=tuple(start + part.began_s - origin_s for part in parts for start in part.start_s),
         total_ms=tuple(total for part in parts for total in part.total_ms),
-        stages_ms=_joined([part.stages_ms for part in parts], runs),
-        details=_joined([part.details for part in parts], runs),
+        stages_ms=_joined([part.stages_ms for part in parts], counts),
+        details=_joined([part.details for part in parts], counts),
         duration_s=sum(part.duration_s for part in parts),
         cpu_ms_per_call=cpu_ms,
         late_runs=sum(part.late_runs for part in parts),
         stopped=stopped[0] if stopped else None,
+    )
+
+
+def thinned(samples: Samples, every: int) -> Samples:
+    """The same sample with only every `every`-th of all runs, a multiple of the step at which it was kept."""
+    step = every // samples.kept_every
+    return samples.replace(
+        kept_every=every,
+        start_s=samples.start_s[::step],
+        total_ms=samples.total_ms[::step],
+        stages_ms={name: column[::step] for name, column in samples.stages_ms.items()},
+        details={name: column[::step] for name, column in samples.details.items()},
     )
 
 

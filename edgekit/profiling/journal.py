@@ -68,6 +68,8 @@ class Journal:
             self.note(
                 "runs",
                 cell=cell,
+                every=runs[-1].every,
+                index=[run.index for run in runs],
                 at_s=[run.at_s for run in runs],
                 total_ms=[run.total_ms for run in runs],
                 parts=[run.parts for run in runs],

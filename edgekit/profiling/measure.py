@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
 from edgekit.errors import InputError
+from edgekit.profiling.kept import KEPT_RUNS, Kept
 from edgekit.profiling.statistics import percentile
 from edgekit.records import Record
 
@@ -85,8 +86,9 @@ class Warmup(Record):
 
 
 class Samples(Record):
-    """Every run that was measured, in order; times in milliseconds, start_s in seconds after `began_s`.
+    """The runs that were measured, in order; times in milliseconds, start_s in seconds after `began_s`.
 
+    runs: all of them; kept_every: 1 where each is here, k where memory allowed only every k-th. slowest_ms: of all.
     began_s: the machine's monotonic clock when measuring began, the clock that a Trace of sensors shares.
     stages_ms, details: per name one value per run, null where that stage did not run in that call. late_runs:
     runs that began after their turn (pace only). cpu_ms_per_call: processor time of the whole process, all its
@@ -96,6 +98,9 @@ class Samples(Record):
     rules: Rules
     threads: int
     warmup: Warmup
+    runs: int
+    kept_every: int
+    slowest_ms: float
     began_s: float
     start_s: tuple[float, ...]
     total_ms: tuple[float, ...]
@@ -108,8 +113,13 @@ class Samples(Record):
 
 
 class Run(Record):
-    """One timed call, as it is handed to who writes samples away; at_s on the machine's monotonic clock."""
+    """One timed call that was kept, as it is handed to who writes it away; at_s on the machine's monotonic clock.
 
+    index: its number among all runs of its slice. every: the step at which runs are kept from now on.
+    """
+
+    index: int
+    every: int
     at_s: float
     total_ms: float
     parts: dict[str, float]
@@ -121,54 +131,54 @@ def measure(
     *,
     on_run: Callable[[Run], None] | None = None,
     on_warmup: Callable[[Warmup], None] | None = None,
+    kept_runs: int = KEPT_RUNS,
 ) -> Samples:
     """Warm up, then time `call` until both the runs and the seconds of `rules` are reached.
 
-    on_run is called between two runs, outside what is timed; on_warmup before the first. What `call` raises ends
-    the measuring and is raised.
+    on_run is called between two runs, outside what is timed; on_warmup before the first. kept_runs: see Kept.
+    What `call` raises ends the measuring and is raised.
     """
     warmup = warm_up(call, rules)
     if on_warmup is not None:
         on_warmup(warmup)
     gc.collect()
     clock, sleep = time.perf_counter, time.sleep
-    starts: list[float] = []
-    totals: list[float] = []
-    parts: list[Mapping[str, float]] = []
+    kept = Kept(kept_runs)
     late, stopped = 0, None
     period_s = 1.0 / rules.pace_hz if rules.pace_hz else 0.0
     cpu_before, origin = time.process_time(), clock()
     while True:
         elapsed_s = clock() - origin
-        if len(totals) >= rules.min_runs and elapsed_s >= rules.min_s:
+        if kept.runs >= rules.min_runs and elapsed_s >= rules.min_s:
             break
-        if rules.limit_s is not None and elapsed_s >= rules.limit_s and totals:
-            stopped = f"stopped after {elapsed_s:.1f} s with {len(totals)} of {rules.min_runs} runs"
+        if rules.limit_s is not None and elapsed_s >= rules.limit_s and kept.runs:
+            stopped = f"stopped after {elapsed_s:.1f} s with {kept.runs} of {rules.min_runs} runs"
             break
         if period_s:
-            wait_s = len(totals) * period_s - elapsed_s
+            wait_s = kept.runs * period_s - elapsed_s
             if wait_s > 0:
                 sleep(wait_s)
             else:
-                late += len(totals) > 0
+                late += kept.runs > 0
         before = clock()
         timings = call()
         after = clock()
-        starts.append(before - origin)
-        totals.append((after - before) * 1e3)
-        parts.append(timings)
-        if on_run is not None:
-            on_run(Run(at_s=before, total_ms=totals[-1], parts=dict(timings)))
+        total_ms = (after - before) * 1e3
+        if kept.add(before - origin, total_ms, timings) and on_run is not None:
+            on_run(Run(index=kept.runs - 1, every=kept.every, at_s=before, total_ms=total_ms, parts=dict(timings)))
     duration_s = clock() - origin
-    cpu_ms = (time.process_time() - cpu_before) * 1e3 / len(totals)
-    stages, details = columns(parts)
+    cpu_ms = (time.process_time() - cpu_before) * 1e3 / kept.runs
+    stages, details = columns(kept.parts)
     return Samples(
         rules=rules,
         threads=1,
         warmup=warmup,
+        runs=kept.runs,
+        kept_every=kept.every,
+        slowest_ms=kept.slowest_ms,
         began_s=origin,
-        start_s=tuple(starts),
-        total_ms=tuple(totals),
+        start_s=tuple(kept.starts_s),
+        total_ms=tuple(kept.totals_ms),
         stages_ms=stages,
         details=details,
         duration_s=duration_s,
@@ -239,7 +249,7 @@ def adds_up(samples: Samples) -> bool | None:
 
 def throughput_per_s(samples: Samples) -> float:
     """Items answered per second of wall time."""
-    return len(samples.total_ms) * samples.rules.batch / samples.duration_s
+    return samples.runs * samples.rules.batch / samples.duration_s
 
 
 def measure_threads(call: Call, threads: int, rules: Rules) -> Samples:
@@ -291,6 +301,9 @@ def measure_threads(call: Call, threads: int, rules: Rules) -> Samples:
         rules=rules,
         threads=threads,
         warmup=warmup,
+        runs=len(done),
+        kept_every=1,
+        slowest_ms=max(total for _, total, _ in done),
         began_s=origin[0],
         start_s=tuple(max(0.0, start) for start, _, _ in done),
         total_ms=tuple(total for _, total, _ in done),

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,10 +43,10 @@ class Recorder:
         """The graph's own."""
         return self._graph.spec
 
-    def run(self, tensors: Tensors) -> dict[str, Any]:
+    def run(self, tensors: Tensors, outputs: Sequence[str] | None = None) -> dict[str, Any]:
         """Run it, and keep the inputs."""
         self.feeds.append(dict(tensors))
-        return self._graph.run(tensors)
+        return self._graph.run(tensors, outputs)
 
     def bind(self, carry: Mapping[str, str], initial: Tensors) -> Any:
         """The graph's own."""

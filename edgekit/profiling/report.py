@@ -237,5 +237,5 @@ def _doubts(samples: Samples, latency: Summary, share: float | None, whole: bool
     if samples.stopped:
         doubts.append(samples.stopped)
     if samples.late_runs:
-        doubts.append(f"{samples.late_runs} of {latency.n} runs began later than the pace asked for")
+        doubts.append(f"{samples.late_runs} of {samples.runs} runs began later than the pace asked for")
     return tuple(doubts)

@@ -104,18 +104,28 @@ def _cells(
             began_s = float(chunks[name][0]["at_s"][0])
             samples = _cut_short(parse(Rules, last["cells"]["rules"]), parse(Warmup, warmed["record"]), began_s)
         if name in chunks:
-            samples = _with_runs(samples, chunks[name])
+            samples = with_runs(samples, chunks[name])
         cells.append((name, settings, samples))
     return cells
 
 
-def _with_runs(samples: Samples, chunks: Sequence[Mapping[str, Json]]) -> Samples:
-    stages, details = columns([parts for chunk in chunks for parts in chunk["parts"]])
-    start_s = tuple(float(value) - samples.began_s for chunk in chunks for value in chunk["at_s"])
-    total_ms = tuple(float(value) for chunk in chunks for value in chunk["total_ms"])
-    ended_s = start_s[-1] + total_ms[-1] / 1e3
+def with_runs(samples: Samples, chunks: Sequence[Mapping[str, Json]]) -> Samples:
+    """The sample with the runs of its chunks; those that were thinned out while it went on are left out here too."""
+    every = max([samples.kept_every, *(int(chunk["every"]) for chunk in chunks)])
+    rows = [
+        (float(at_s) - samples.began_s, float(total_ms), parts)
+        for chunk in chunks
+        for index, at_s, total_ms, parts in zip(chunk["index"], chunk["at_s"], chunk["total_ms"], chunk["parts"])
+        if index % every == 0
+    ]
+    stages, details = columns([parts for _, _, parts in rows])
+    total_ms = tuple(total for _, total, _ in rows)
+    ended_s = rows[-1][0] + total_ms[-1] / 1e3
     return samples.replace(
-        start_s=start_s,
+        runs=samples.runs or len(rows) * every,
+        kept_every=every,
+        slowest_ms=max(samples.slowest_ms, *total_ms),
+        start_s=tuple(start for start, _, _ in rows),
         total_ms=total_ms,
         stages_ms=stages,
         details=details,
@@ -129,6 +139,9 @@ def _cut_short(rules: Rules, warmup: Warmup, began_s: float) -> Samples:
         rules=rules,
         threads=1,
         warmup=warmup,
+        runs=0,
+        kept_every=1,
+        slowest_ms=0.0,
         began_s=began_s,
         start_s=(),
         total_ms=(),

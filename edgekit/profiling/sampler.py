@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +43,7 @@ class Trace(Record):
     """All sensors over time; time_s in seconds after `began_s` on the machine's monotonic clock.
 
     rate_hz: asked for. missed: readings that came more than half a period late (a slow sensor, a busy machine).
+    reading_ms: what one reading of all sensors took, the median, null where it was not timed.
     """
 
     rate_hz: float
@@ -49,6 +51,7 @@ class Trace(Record):
     time_s: tuple[float, ...]
     channels: tuple[Channel, ...]
     missed: int
+    reading_ms: float | None
 
 
 class Sampler:
@@ -67,8 +70,8 @@ class Sampler:
         self._stop = threading.Event()
         self._began_s = time.perf_counter()
         self._readings: list[tuple[float, Sequence[Measured]]] = []
+        self._took_ms: list[float] = []
         self._missed = 0
-        self._failure: str | None = None
         self._thread = threading.Thread(target=self._work, name="edgekit-sensors", daemon=True)
 
     def __enter__(self) -> Sampler:
@@ -87,6 +90,7 @@ class Sampler:
     def _read(self) -> None:
         moment_s = time.perf_counter() - self._began_s
         measured = self._sensors()
+        self._took_ms.append((time.perf_counter() - self._began_s - moment_s) * 1e3)
         self._readings.append((moment_s, measured))
         if self._on_reading is not None:
             self._on_reading(moment_s, measured)
@@ -110,7 +114,9 @@ class Sampler:
 
     def trace(self) -> Trace:
         """The trace of everything that was read."""
-        return trace_of(self.readings(), rate_hz=self._rate_hz, began_s=self._began_s, missed=self._missed)
+        return trace_of(self.readings(), rate_hz=self._rate_hz, began_s=self._began_s, missed=self._missed).replace(
+            reading_ms=statistics.median(self._took_ms) if self._took_ms else None
+        )
 
 
 def trace_of(
@@ -128,6 +134,7 @@ def trace_of(
         time_s=tuple(moment for moment, _ in readings),
         channels=tuple(_channel(first[name], columns[name]) for name in first),
         missed=missed,
+        reading_ms=None,
     )
 
 

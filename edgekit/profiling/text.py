@@ -106,7 +106,7 @@ def _cell(cell: Cell) -> str:
     samples, latency = cell.samples, cell.latency_ms
     rules, warmup = samples.rules, samples.warmup
     title = (
-        f"{cell.name}: {latency.n} runs in {samples.duration_s:.1f} s after {warmup.runs} warm-up runs "
+        f"{cell.name}: {samples.runs} runs in {samples.duration_s:.1f} s after {warmup.runs} warm-up runs "
         f"({warmup.duration_s:.1f} s{'' if warmup.settled else ', not settled'}), {rules.scenario}"
     )
     header = ("milliseconds", "share", "p50", "p90", "p99", "mean", "std", "min", "max")
@@ -114,6 +114,8 @@ def _cell(cell: Cell) -> str:
     rows += [(stage.name, f"{stage.share:.1%}".replace("%", " %"), *_figures(stage.ms)) for stage in cell.stages]
     notes = [f"p50 lies in {ms(latency.p50_low)} to {ms(latency.p50_high)} ms (95 %); percentiles: {latency.method}"]
     notes += [f"{name}: {reason}" for name, reason in latency.absent.items()]
+    if samples.kept_every > 1:
+        notes.append(f"every {samples.kept_every}th run was kept; the slowest of all took {ms(samples.slowest_ms)} ms")
     pace = "" if rules.pace_hz is None else f" at {rules.pace_hz:g} per second"
     notes.append(
         f"{cell.throughput_per_s:.1f} items per second{pace}, {ms(cell.cpu_ms_per_call)} ms of processor time per "
@@ -216,7 +218,8 @@ def _sensors(report: Report) -> str:
         figures = [f"{f(present):.1f}" if present else "-" for f in (min, _mean, max)]
         rows.append((channel.name, *figures, channel.unit))
         notes += [f"{channel.name}: {reason}" for reason in (channel.reason, channel.doubt) if reason]
-    title = f"sensors at {trace.rate_hz:g} Hz, {len(trace.time_s)} readings"
+    took = "" if trace.reading_ms is None else f" of {ms(trace.reading_ms)} ms"
+    title = f"sensors at {trace.rate_hz:g} Hz, {len(trace.time_s)} readings{took}"
     return "\n".join([table((title, "min", "mean", "max", ""), rows), *(_wrapped("  ", note) for note in notes)])
 
 

@@ -60,14 +60,14 @@ def _runs(cell: Cell, thread: int, origin_s: float) -> Iterator[dict[str, Json]]
     shift_us = (samples.began_s - origin_s) * 1e6
     for i, (start_s, total_ms) in enumerate(zip(samples.start_s[:RUNS_SHOWN], samples.total_ms)):
         at_us = shift_us + start_s * 1e6
-        yield _slice(thread, "run", at_us, total_ms * 1e3, {"run": i})
+        yield _slice(thread, "run", at_us, total_ms * 1e3, {"run": i * samples.kept_every})
         for stage in cell.stages:
             value = samples.stages_ms[stage.name][i]
             if value is not None:
                 yield _slice(thread, stage.name, at_us, value * 1e3, {})
                 at_us += value * 1e3
-    left_out = len(samples.total_ms) - RUNS_SHOWN
-    if left_out > 0:
+    left_out = samples.runs - min(len(samples.total_ms), RUNS_SHOWN)
+    if len(samples.total_ms) > RUNS_SHOWN:
         ts = shift_us + samples.start_s[RUNS_SHOWN] * 1e6
         yield {"ph": "i", "pid": PROCESS, "tid": thread, "ts": ts, "s": "t", "name": f"{left_out} more runs left out"}
 
