@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from edgekit.errors import InputError, ManifestError, TargetError
 from edgekit.manifest import Manifest
@@ -21,6 +21,7 @@ class Target(Record):
     python: versions of the system's interpreter; empty where there is none. glibc: the oldest release's version.
     ram_mb: sizes the board is sold with. runtimes, precisions: in order of preference. providers: execution
     providers in order. threads: per graph. spinning: whether idle workers spin. sensors: what profile can read.
+    supports: dotted key of a spec -> the values that the device's own library carries out; null where that is edgekit.
     """
 
     name: str
@@ -38,6 +39,7 @@ class Target(Record):
     sensors: tuple[str, ...]
     cpu_features: tuple[str, ...]
     notes: str
+    supports: dict[str, tuple[Any, ...]] | None
 
     def runs(self, runtime: str) -> bool:
         """Whether a graph of this runtime runs here (a LiteRT graph also runs on tflite-runtime)."""

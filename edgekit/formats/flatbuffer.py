@@ -84,6 +84,11 @@ class Table:
         at = self._at(field)
         return int(self._buffer.number(at, form)) if at else default
 
+    def real(self, field: int, default: float) -> float:
+        """A float32."""
+        at = self._at(field)
+        return float(self._buffer.number(at, "f")) if at else default
+
     def _target(self, field: int) -> int:
         at = self._at(field)
         return at + int(self._buffer.number(at, "I")) if at else 0

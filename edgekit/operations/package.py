@@ -56,10 +56,11 @@ def package(
     note: Note,
 ) -> Packed:
     """Make the bundle of a source for a target. Raises InputError, TargetError, BundleError, GateFailed."""
+    from edgekit.packaging.android import inexpressible
     from edgekit.packaging.build import build
 
     draft = read_source(source, variant, target, files, answers, progress)
-    for line in draft.notes:
+    for line in (*draft.notes, *(inexpressible(draft) if target.supports is not None else ())):
         note(line)
     path = output or Path(f"{draft.name}.edgekit")
     manifest, digest = build(draft, target, path)

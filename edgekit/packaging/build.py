@@ -24,6 +24,7 @@ from edgekit.manifest import (
     RunSettings,
     dump_manifest,
 )
+from edgekit.packaging import android
 from edgekit.packaging.draft import GRAPH_TOLERANCE, Content, Draft, Sample, preprocess_tolerance
 from edgekit.predictor import Predictor, load
 from edgekit.records import Json
@@ -39,6 +40,8 @@ def build(draft: Draft, target: Target, output: Path) -> tuple[Manifest, str]:
     with tempfile.TemporaryDirectory(prefix="edgekit-package-") as scratch:
         stage = Path(scratch) / "bundle"
         stage.mkdir()
+        if target.supports is not None:
+            draft = android.prepare(draft, target, Path(scratch))
         for name, content in sorted(draft.files.items()):
             _place(content, stage / name)
         manifest = _manifest(draft, target, stage, ())
