@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import runpy
 import sys
 from typing import Any
 
@@ -23,9 +24,8 @@ def main() -> None:
     if wanted != have:
         sys.exit(f"edgekit: the layer is for Python {wanted}, this is {have}: deploy again")
     sys.path[0] = layer
-    from edgekit.cli import main as run
-
-    run(prog_name="edgekit")
+    sys.argv[0] = "edgekit"
+    runpy.run_module("edgekit", run_name="__main__")
 
 
 def find_layer(root: str, words: list[str]) -> str:

@@ -282,6 +282,7 @@ def _stored_layers(facts: Facts, inventory: Inventory) -> Stored:
         for folder in folders
         if (listing := inventory.get(folder))
         for path, file in listing.files.items()
+        if "\t" not in path  # separates the names of a copy
     }
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from edgekit.bundle import open_bundle
 from edgekit.container import local_header, open_container, verify
 from edgekit.errors import InputError
-from edgekit.manifest import MANIFEST_NAME, FileFact, parse_manifest
+from edgekit.manifest import MANIFEST_NAME, FileFact, check_file_name, parse_manifest
 from edgekit.records import Record, dump_canonical, load_json, parse
 
 RECORD_NAME = "release.json"
@@ -62,6 +62,10 @@ class ReleaseRecord(Record):
     layer: str
     settings: dict[str, Any]
     files: dict[str, FileFact]
+
+    def check(self) -> None:
+        for name in self.files:
+            check_file_name(name, "files")
 
     @property
     def id(self) -> str:

@@ -7,15 +7,26 @@ import csv
 import hashlib
 import io
 import re
+import struct
 import zipfile
+import zlib
 from pathlib import Path
 
 from edgekit.errors import IntegrityError
 from edgekit.records import Record
 
+_UNSOUND = (
+    *(zipfile.BadZipFile, zlib.error, csv.Error, struct.error, OSError, EOFError),
+    *(ValueError, KeyError, RuntimeError, OverflowError),
+)
+"""What zipfile raises for damaged archives."""
+
 FILE_LIMIT = 20_000
 SIZE_LIMIT_BYTES = 4 << 30
 _PIECE_BYTES = 1 << 20
+
+# What nothing imports at run time: stubs and numpy's own tests.
+_UNUSED = re.compile(r".*\.(pyc|pyi)|numpy/(.*/)?tests/.*")
 
 _SEGMENT = re.compile(r"[^\x00-\x1f\x7f/\\]{1,200}")
 
@@ -42,7 +53,7 @@ def unpack_wheel(wheel: Path, folder: Path) -> tuple[WheelFile, ...]:
                 for name, member in members.items()
                 if (target := _target(name)) is not None
             )
-    except (zipfile.BadZipFile, NotImplementedError, EOFError, OSError, KeyError, UnicodeDecodeError) as error:
+    except _UNSOUND as error:
         raise IntegrityError(f"{wheel.name} is not a sound wheel: {error}") from None
 
 
@@ -67,6 +78,8 @@ def _members(wheel: Path, archive: zipfile.ZipFile) -> dict[str, zipfile.ZipInfo
             raise IntegrityError(f"{wheel.name}: {name[:80]!r} is not a plain name")
         if name in members or member.external_attr >> 28 == 0xA:
             raise IntegrityError(f"{wheel.name}: {name[:80]!r} stands twice or is a link")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise IntegrityError(f"{wheel.name}: {name[:80]!r} is packed in an unknown way")
         if member.flag_bits & 1 or total > SIZE_LIMIT_BYTES or len(members) >= FILE_LIMIT:
             raise IntegrityError(f"{wheel.name} is encrypted or too large")
         members[name] = member
@@ -93,7 +106,7 @@ def _target(name: str) -> str | None:
     data = re.fullmatch(r"[^/]+\.data/([^/]+)/(.+)", name)
     if data:
         return data[2] if data[1] in ("purelib", "platlib") else None
-    return None if name.endswith(".pyc") else name
+    return None if _UNUSED.fullmatch(name) else name
 
 
 def _extract(
