@@ -153,7 +153,18 @@ def test_the_cap_message_on_the_childs_stderr_is_said_in_the_table() -> None:
     assert "cap" in found.notes[0]
 
 
-@pytest.mark.parametrize(("version", "known"), [("2.3.0", True), ("2.3.11", True), ("2.2.0", False), ("2.30.0", False)])
+@pytest.mark.parametrize(
+    ("version", "known"),
+    [
+        ("2.3.0", True),
+        ("2.3.11", True),
+        ("2.2.0", True),
+        ("2.1.6", True),
+        ("2.1.3", False),
+        ("2.30.0", False),
+        ("3.2.0", False),
+    ],
+)
 def test_litert_is_only_driven_where_its_layout_was_checked(version: str, known: bool) -> None:
     assert litert_profiler.is_checked(version) is known
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from edgekit.errors import BackendError
 
-CHECKED_VERSIONS = r"2\.3\.\d+"
-"""ai-edge-litert versions whose event records were compared with known graphs."""
+CHECKED_VERSIONS = r"2\.(1\.6|2\.\d+|3\.\d+)"
+"""ai-edge-litert versions whose event records were compared with known graphs (2.1.6, 2.2.0, 2.3.0 on x86_64)."""
 
 OPERATOR, DELEGATE_OPERATOR, PROFILED_DELEGATE_OPERATOR = 2, 4, 8
 CPU_ACCELERATOR = 1

@@ -151,7 +151,7 @@ def litert_table(path: str, spec: GraphSpec, feed: Feed, runs: int) -> OperatorT
     if version is None:
         return no_operators(spec.name, spec.runtime, "ai-edge-litert is not installed; tflite-runtime has no profiler")
     if not litert_profiler.is_checked(version):
-        reason = f"the profiler of ai-edge-litert {version} was not checked (known: 2.3)"
+        reason = f"the profiler of ai-edge-litert {version} was not checked (known: 2.1.6, 2.2, 2.3)"
         return no_operators(spec.name, spec.runtime, reason)
     library = litert_profiler.open_library(_litert_library())
     inputs = [feed[name].tobytes() for name in feed]
