@@ -87,6 +87,18 @@ def test_the_bootstrap_interval_holds_the_median_of_the_source() -> None:
     assert 175 <= held <= 199
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 31, 64, 65, 200])
+def test_the_bootstrap_is_that_of_drawing_blocks_by_hand(n: int) -> None:
+    """Efron's procedure spelled out: draw blocks of consecutive values with repetition, put them together, median."""
+    draw = random.Random(n)
+    values = [round(draw.gauss(10, 1), 1) for _ in range(n)]
+    count = 32 if n >= 64 else n
+    blocks = [[v for i, v in enumerate(values) if i * count // n == b] for b in range(count)]
+    drawn = np.random.default_rng(5).integers(0, count, (50, count))
+    expected = [float(np.median([v for b in row for v in blocks[b]])) for row in drawn]
+    assert bootstrap_medians(values, seed=5, resamples=50) == pytest.approx(expected)
+
+
 def test_the_bootstrap_is_the_same_for_the_same_seed() -> None:
     draw = random.Random(1)
     values = [draw.gauss(10, 1) for _ in range(500)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from edgekit.errors import InputError
 from edgekit.records import Record
@@ -28,8 +28,6 @@ TRIMMED_SHARE = 0.10
 CONFIDENCE = 0.95
 RESAMPLES = 1000
 BLOCKS = 32
-CELLS_AT_ONCE = 1 << 20
-"""Bounds the memory of the bootstrap to a few megabytes, whatever the number of runs."""
 
 
 class Summary(Record):
@@ -141,12 +139,21 @@ def bootstrap_medians(values: Sequence[float], *, seed: int, resamples: int = RE
     drawn = np.random.default_rng(seed).integers(0, count, (resamples, count))
     times_drawn = np.zeros((resamples, count), np.int32)
     np.add.at(times_drawn, (np.arange(resamples)[:, None], drawn), 1)
-    medians: list[float] = []
-    rows = max(1, CELLS_AT_ONCE // n)
-    for first in range(0, resamples, rows):
-        below = np.cumsum(times_drawn[first : first + rows][:, ordered_block], axis=1)
-        size = below[:, -1:]
-        low = ordered[(below <= (size - 1) // 2).sum(axis=1)]
-        high = ordered[(below <= size // 2).sum(axis=1)]
-        medians += ((low + high) / 2.0).tolist()
+    # of_block[i, b]: how many of the i smallest values lie in block b; a resample weighs blocks, not values.
+    of_block = np.zeros((n + 1, count), np.int32)
+    of_block[np.arange(1, n + 1), ordered_block] = 1
+    np.cumsum(of_block, axis=0, out=of_block)
+    size = times_drawn @ of_block[n]
+
+    def value_at(rank: Any) -> Any:
+        """The value with `rank` values of its resample below it, by bisection in all resamples at once."""
+        low, high = np.zeros(resamples, np.int64), np.full(resamples, n - 1)
+        while (low < high).any():
+            middle = (low + high) // 2
+            enough = (of_block[middle + 1] * times_drawn).sum(axis=1) > rank
+            high = np.where(enough, middle, high)
+            low = np.where(enough, low, middle + 1)
+        return ordered[low]
+
+    medians: list[float] = ((value_at((size - 1) // 2) + value_at(size // 2)) / 2.0).tolist()
     return medians
