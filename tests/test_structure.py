@@ -20,7 +20,7 @@ LAYERS = [
     {"container", "stamps", "targets", "formats"},
     {"bundle", "preprocess", "postprocess", "runtimes"},
     {"inputs", "flow", "sides", "token_choice"},
-    {"generate"},
+    {"generate", "batch"},
     {"stream"},
     {"predictor"},
     {"golden", "apps"},

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import warnings
 
+from edgekit.errors import ProviderInactive
 from edgekit.runtimes.graph import Graph, RuntimeName, Settings
 
 
@@ -22,6 +24,36 @@ def load_graph(
     from edgekit.runtimes import litert
 
     return litert.load(path, settings, data=data)
+
+
+def load_with_fallback(
+    runtime: RuntimeName, path: str | os.PathLike[str], settings: Settings, data: str | os.PathLike[str] | None
+) -> Graph:
+    """As `load_graph`, but a provider that is not active is passed over for the next one, with a warning."""
+    for index, provider in enumerate(settings.providers):
+        try:
+            return load_graph(runtime, path, settings.replace(providers=settings.providers[index:]), data)
+        except ProviderInactive as error:
+            warnings.warn(f"{provider} is passed over: {error.message}", RuntimeWarning, stacklevel=2)
+    return load_graph(runtime, path, settings.replace(providers=()), data)
+
+
+def load_workers(graph: Graph, count: int) -> Graph:
+    """`count` equal graphs behind one, where a graph runs one call at a time; others take calls as they come."""
+    from edgekit.runtimes.workers import Workers
+
+    clone = getattr(graph, "clone", None)
+    if count == 1 or clone is None:
+        return graph
+    graphs = [graph]
+    try:
+        for _ in range(count - 1):
+            graphs.append(clone())
+    except BaseException:
+        for opened in graphs:
+            opened.close()
+        raise
+    return Workers(graphs)
 
 
 def installed() -> dict[str, str]:
