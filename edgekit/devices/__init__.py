@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from edgekit.devices.address import Address, parse_address
 from edgekit.devices.device import Device, connect
+from edgekit.devices.doctor import Finding, examine, recognise
 from edgekit.devices.execute import Checks, Outcome, deploy, preview
 from edgekit.devices.facts import Facts, InstalledApp, read_facts
 from edgekit.devices.layers import Needs, build_layer, find_needs
@@ -34,6 +35,7 @@ __all__ = [
     "Checks",
     "Device",
     "Facts",
+    "Finding",
     "InstalledApp",
     "Layer",
     "Needs",
@@ -48,11 +50,13 @@ __all__ = [
     "build_layer",
     "connect",
     "deploy",
+    "examine",
     "find_needs",
     "parse_address",
     "preview",
     "read_facts",
     "read_payload",
+    "recognise",
     "release_folder",
     "remove",
     "rollback",
