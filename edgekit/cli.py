@@ -121,30 +121,34 @@ def main() -> None:
 @_variant
 @_files
 @_answers
+@click.option("--task", metavar="TASK", help="Task of a hub folder, where its config.json does not say it.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write; default: NAME.edgekit.")
 @_json
 def package(
     source: str,
     target: str | None,
     variant: str | None,
+    task: str | None,
     files: tuple[Path, ...],
     answers: dict[str, str],
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a bundle of SOURCE: a recipe's name or file, or a .tflite with metadata.
+    """Make a bundle of SOURCE: a recipe's name or file, a Hugging Face folder or hf:owner/name, or a .tflite.
 
     \b
     edgekit package tridigit --target raspberry-pi-5 --variant int8
     edgekit package kws-mlperf --files models/mlperf-kws
     edgekit package yamnet.tflite
+    edgekit package ./vit-base-patch16-224 --variant quantized
+    edgekit package hf:Xenova/all-MiniLM-L6-v2
     """
     from edgekit.operations import package as operations
 
     chosen = operations.choose_target(target, say)
     with ProgressLine() as progress:
         packed = operations.package(
-            source, chosen, variant, list(files), output, answers=answers, progress=progress, note=say
+            source, chosen, variant, list(files), output, answers=answers, progress=progress, note=say, task=task
         )
     _print(packed, as_json)
 

@@ -54,12 +54,13 @@ def package(
     answers: dict[str, str],
     progress: Progress,
     note: Note,
+    task: str | None = None,
 ) -> Packed:
     """Make the bundle of a source for a target. Raises InputError, TargetError, BundleError, GateFailed."""
     from edgekit.packaging.android import inexpressible
     from edgekit.packaging.build import build
 
-    draft = read_source(source, variant, target, files, answers, progress)
+    draft = read_source(source, variant, target, files, answers, progress, task)
     for line in (*draft.notes, *(inexpressible(draft) if target.supports is not None else ())):
         note(line)
     path = output or Path(f"{draft.name}.edgekit")
@@ -96,8 +97,9 @@ def read_source(
     files: Sequence[Path],
     answers: dict[str, str],
     progress: Progress,
+    task: str | None = None,
 ) -> Draft:
-    """The draft of whatever a person named: a recipe's name, file or folder, or a model file."""
+    """The draft of whatever a person named: a recipe's name, file or folder, a hub folder or id, or a model file."""
     from edgekit.packaging.recipe import known_recipes, read_recipe
 
     path = Path(source)
@@ -108,6 +110,16 @@ def read_source(
         return read_recipe(path / "recipe.toml", variant, target, list(files), progress)
     if source in recipes and not path.exists():
         return read_recipe(recipes[source], variant, target, list(files), progress)
+    if source.startswith("hf:"):
+        from edgekit.packaging.hub_download import download
+        from edgekit.packaging.huggingface import read_huggingface
+
+        folder = download(source, variant, target)
+        return read_huggingface(folder, target, variant=variant, task=task, answers=answers, source=source)
+    if path.is_dir():
+        from edgekit.packaging.huggingface import read_huggingface
+
+        return read_huggingface(path, target, variant=variant, task=task, answers=answers)
     if path.suffix == ".tflite" and path.is_file():
         from edgekit.packaging.tflite_metadata import read_tflite
 

@@ -51,6 +51,7 @@ PRECISIONS: dict[str, Precision] = {
 }
 """The tolerance class of each suffix, in the order in which one is preferred to the next of its class."""
 
+GRAPH_SUFFIXES = (".onnx", ".ort", ".tflite")
 CONFIG_LIMIT_BYTES = 16 << 20
 _CONFIGS = {
     "preprocessor": "preprocessor_config.json",
@@ -209,7 +210,7 @@ def _class_of(roles: Mapping[str, HubGraph]) -> str:
 
 
 def _suffix(variant: str) -> str:
-    return variant.removeprefix("tflite").removeprefix("_") or "fp32"
+    return variant.removeprefix("tflite").removeprefix("ort").removeprefix("_") or "fp32"
 
 
 def _shown(folder: HubFolder, path: Path) -> str:
@@ -220,10 +221,19 @@ def _shown(folder: HubFolder, path: Path) -> str:
     )
 
 
+def graph_of_name(path: Path) -> HubGraph | None:
+    """The graph that a file of this name is, the file itself unread; None for a name that says no role."""
+    named = _parse_name(path)
+    if named is None:
+        return None
+    precision = PRECISIONS.get(_suffix(named[1]))
+    return HubGraph(*named, "litert" if path.suffix == ".tflite" else "onnxruntime", precision or "float32", path)
+
+
 def _graph_files(path: Path) -> Iterator[Path]:
     for folder in (path, path / "onnx", path / "tflite", path.parent / "tflite"):
         if folder.is_dir():
-            yield from sorted(p for p in folder.iterdir() if p.suffix in (".onnx", ".ort", ".tflite") and p.is_file())
+            yield from sorted(p for p in folder.iterdir() if p.suffix in GRAPH_SUFFIXES and p.is_file())
 
 
 def _graphs(path: Path, only: str | None) -> list[HubGraph]:
@@ -245,7 +255,7 @@ def _graphs(path: Path, only: str | None) -> list[HubGraph]:
 
 
 def _graph(path: Path, role: str, variant: str) -> HubGraph:
-    precision = PRECISIONS.get(_suffix(variant.removeprefix("ort_")))
+    precision = PRECISIONS.get(_suffix(variant))
     runtime: RuntimeName = "litert" if path.suffix == ".tflite" else "onnxruntime"
     return HubGraph(role, variant, runtime, precision or _stored_precision(path), path)
 

@@ -1,0 +1,303 @@
+"""A Hugging Face folder becomes a draft: task, variant, graphs, inputs and result, each from what the folder says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from edgekit.errors import InputError
+from edgekit.manifest import Constant, GraphSpec, InputSpec
+from edgekit.packaging.draft import LIMITS, Content, Draft, Sample
+from edgekit.packaging.hf_audio import AudioPort, read_audio
+from edgekit.packaging.hf_graphs import Side, Staged, constant, find_output, graph_spec, stage
+from edgekit.packaging.hf_image import ImagePort, read_image
+from edgekit.packaging.hf_tasks import (
+    GENERATING,
+    SIDES,
+    SIMILARITY,
+    decide_task,
+    embedding_source,
+    make_embeddings,
+    read_postprocess,
+)
+from edgekit.packaging.hf_text import TextPorts, frames, read_text
+from edgekit.packaging.hf_towers import check_widths, find_scale, has_towers, stage_towers
+from edgekit.packaging.hub_folder import Config, HubFolder, HubGraph, choose_variant, read_hub_folder
+from edgekit.packaging.questions import Questions
+from edgekit.packaging.sampling import drawn_picture, generated_sample
+from edgekit.specs.post import EmbeddingSource, Postprocess, Similarity
+from edgekit.targets import Target
+
+Roles = Mapping[str, HubGraph]
+DENSE = ("semantic-segmentation", "depth-estimation")
+"""Tasks whose result is as large as the picture: their golden sample is a small one."""
+
+
+def read_huggingface(
+    path: Path,
+    target: Target,
+    *,
+    variant: str | None,
+    task: str | None,
+    answers: Mapping[str, str],
+    source: str | None = None,
+) -> Draft:
+    """The draft of a hub folder for a target. Raises InputError naming what is missing or contradictory.
+
+    source: where the folder came from, when its own name does not say it (`hf:owner/name`).
+    """
+    ask = Questions(str(path), answers)
+    folder = read_hub_folder(path, ask.given("name") or (source and source.split("/")[-1]), ask.given("graph"))
+    decided, why = decide_task(folder, task)
+    variants = folder.variants()
+    if decided in GENERATING and any(_generates(roles) for roles in variants.values()):
+        from edgekit.packaging.hf_generation import read_generation
+
+        return read_generation(folder, target, variant=variant, task=decided, note=why, ask=ask, source=source)
+    if decided == "image-to-text":
+        raise InputError(f"{folder.name}: {decided} needs an encoder and a decoder graph; there is {_listed(variants)}")
+    files: dict[str, Content] = {}
+    if decided in SIMILARITY or (decided == "feature-extraction" and _other_side(folder, variants)):
+        parts = _two_towers(folder, variants, decided, variant, target, files, ask)
+    else:
+        parts = _single(folder, variants, decided, variant, target, files, ask)
+    inputs, graphs, postprocess, notes = parts
+    ask_version = ask.given("version") or "1"
+    ask.finish()
+    return Draft(
+        name=folder.name,
+        version=ask_version,
+        task=decided,
+        license=read_license(folder),
+        source=source or f"hub folder {folder.name}",
+        inputs=inputs,
+        graphs=graphs,
+        postprocess=postprocess,
+        files=files,
+        samples=_samples(decided, inputs, files),
+        limits=LIMITS,
+        notes=(why, *notes),
+    )
+
+
+Parts = tuple[dict[str, InputSpec], tuple[GraphSpec, ...], Postprocess, tuple[str, ...]]
+
+
+def _generates(roles: Roles) -> bool:
+    return any(role.startswith("decoder") for role in roles)
+
+
+def _listed(variants: Mapping[str, Roles]) -> str:
+    return ", ".join(sorted({role for roles in variants.values() for role in roles})) or "none"
+
+
+def _other_side(folder: HubFolder, variants: Mapping[str, Roles]) -> Side | None:
+    """The side beside text of a folder with two towers."""
+    roles = {role for found in variants.values() for role in found}
+    nested = {"image": "vision_config", "audio": "audio_config"}
+    for side, key in nested.items():
+        if key in folder.config and "text_config" in folder.config and roles & {"model", "text_model"}:
+            return side  # type: ignore[return-value]  # image or audio
+    return None
+
+
+def _single(
+    folder: HubFolder,
+    variants: Mapping[str, Roles],
+    task: str,
+    variant: str | None,
+    target: Target,
+    files: dict[str, Content],
+    ask: Questions,
+) -> Parts:
+    """A task of one graph and one input."""
+    alone = {v: roles for v, roles in variants.items() if "model" in roles or len(roles) == 1}
+    if not alone:
+        raise InputError(f"{folder.name}: {task} needs one graph 'model'; there is {_listed(variants)}")
+    chosen, why = choose_variant(folder.name, alone, variant, target)
+    roles = alone[chosen]
+    staged = stage(roles.get("model") or next(iter(roles.values())), ask)
+    side = SIDES.get(task) or _only_side(folder, staged)
+    if side not in staged.sides:
+        takes = ", ".join(staged.inputs)
+        raise InputError(f"{folder.name}: {task} is given {side}; {staged.graph.path.name} takes {takes}")
+    _place(staged, files)
+    spec, constants = read_input(folder, staged, side, files, ask)
+    notes: tuple[str, ...] = (why,)
+    if task == "feature-extraction":
+        found, tensor, normalize, note = embedding_source(folder, staged, side, ask)
+        postprocess: Postprocess = make_embeddings({side: found}, normalize)
+        outputs, notes = {found.value: tensor}, (why, note)
+    else:
+        postprocess, outputs = read_postprocess(task, folder, staged, spec, files, ask)
+    return {side: spec}, (graph_spec(staged, "model", outputs, constants),), postprocess, notes
+
+
+def _only_side(folder: HubFolder, staged: Staged) -> Side:
+    if len(staged.sides) != 1:
+        takes = ", ".join(staged.inputs) or "nothing"
+        raise InputError(f"{folder.name}: expected a graph of one input, {staged.graph.path.name} takes {takes}")
+    return staged.sides[0]
+
+
+def _two_towers(
+    folder: HubFolder,
+    variants: Mapping[str, Roles],
+    task: str,
+    variant: str | None,
+    target: Target,
+    files: dict[str, Content],
+    ask: Questions,
+) -> Parts:
+    """A graph for texts and one for pictures or sounds."""
+    other: Side = _other_side(folder, variants) or ("audio" if task == SIMILARITY[1] else "image")
+    complete = {v: roles for v, roles in variants.items() if has_towers(roles, other)}
+    if not complete:
+        raise InputError(f"{folder.name}: {task} needs a graph of {other} and text; there is {_listed(variants)}")
+    chosen, why = choose_variant(folder.name, complete, variant, target)
+    towers = stage_towers(folder, complete[chosen], other, ask)
+    inputs: dict[str, InputSpec] = {}
+    sources: dict[str, EmbeddingSource] = {}
+    graphs, widths, normalize, notes = [], {}, True, [why]
+    for side, staged in towers.items():
+        if side not in staged.sides:
+            raise InputError(f"{staged.graph.path.name}: takes {', '.join(staged.inputs)}, which is no {side}")
+        _place(staged, files)
+        inputs[side], constants = read_input(folder, staged, side, files, ask)
+        tensor = find_output(staged, (f"{side}_embeds", "pooler_output"), f"the {side}'s embedding", ask)
+        value, widths[side] = f"{side}_embeds", tensor
+        sources[side] = EmbeddingSource(value=value, pooling=None)
+        graphs.append(graph_spec(staged, side, {value: tensor}, constants))
+    check_widths(widths)
+    if task == "feature-extraction":
+        return inputs, tuple(graphs), make_embeddings(sources, normalize), tuple(notes)
+    scale = find_scale(folder, variants, chosen, inputs, other, ask)
+    biased = str(folder.config.get("model_type", "")).startswith("siglip")
+    similarity = Similarity(
+        task="similarity",
+        sources=sources,
+        scale=scale.scale,
+        bias=scale.bias,
+        activation="sigmoid" if biased else "softmax",
+        template=ask.given("template") or "{}",
+    )
+    return inputs, tuple(graphs), similarity, (*notes, scale.note)
+
+
+def _place(staged: Staged, files: dict[str, Content]) -> None:
+    files[staged.file] = staged.content
+    if staged.data is not None and staged.data_name is not None:
+        files[staged.data_name] = staged.data
+
+
+def read_input(
+    folder: HubFolder, staged: Staged, side: Side, files: dict[str, Content], ask: Questions
+) -> tuple[InputSpec, list[Constant]]:
+    """The spec of a graph's input of this kind, and its inputs that never change."""
+    known = {"image": ("pixel_values", "pixel_mask"), "text": ("input_ids", "attention_mask", "token_type_ids"),
+             "audio": ("input_values", "input_features", "attention_mask", "is_longer")}[side]  # fmt: skip
+    strangers = [name for name in staged.inputs if name not in known]
+    if strangers:
+        raise InputError(
+            f"{staged.graph.path.name} takes '{strangers[0]}', which nothing in {folder.name} says how to make",
+            hint=f"known for {side}: {', '.join(known)}; export the graph without it, or write a recipe.toml",
+        )
+    if side == "text":
+        return _text(folder, staged, files, ask), []
+    if side == "audio":
+        # CLAP's is_longer: false, as for every sound that is not fused.
+        return _audio(folder, staged, ask), [constant(t, 0.0) for n, t in staged.inputs.items() if n == "is_longer"]
+    return _image(folder, staged, ask)
+
+
+def _text(folder: HubFolder, staged: Staged, files: dict[str, Content], ask: Questions) -> InputSpec:
+    ids = staged.inputs["input_ids"]
+    names = {n: n if n in staged.inputs else None for n in ("attention_mask", "token_type_ids")}
+    tokens = ids.shape[1] if len(ids.shape) == 2 else -1
+    ports = TextPorts("input_ids", names["attention_mask"], names["token_type_ids"], ids.datatype, tokens)
+    return read_text(folder, ports, files, ask)
+
+
+def _audio(folder: HubFolder, staged: Staged, ask: Questions) -> InputSpec:
+    name = "input_values" if "input_values" in staged.inputs else "input_features"
+    mask = "attention_mask" if "attention_mask" in staged.inputs else None
+    config = _processor_config(folder, "feature_extractor")
+    least = frames(folder)[0] if "conv_kernel" in folder.config else 1
+    port = AudioPort(name, mask, staged.inputs[name].shape)
+    return read_audio(config, str(folder.config.get("model_type", "")), port, least, ask)
+
+
+def _image(folder: HubFolder, staged: Staged, ask: Questions) -> tuple[InputSpec, list[Constant]]:
+    pixels = staged.inputs["pixel_values"]
+    if len(pixels.shape) != 4:
+        raise InputError(f"{staged.graph.path.name}: 'pixel_values' has shape {list(pixels.shape)}, expected four axes")
+    channels_last = pixels.shape[3] == 3 and pixels.shape[1] != 3
+    channels, height, width = (pixels.shape[i] for i in ((3, 1, 2) if channels_last else (1, 2, 3)))
+    if channels not in (-1, 3):
+        raise InputError(f"{staged.graph.path.name}: pictures of {channels} channels are not supported")
+    dtypes = {"FP32": "float32", "FP16": "float16"}
+    if pixels.quantization is not None:
+        dtypes = {"UINT8": "uint8", "INT8": "int8"}
+    if pixels.datatype not in dtypes:
+        raise InputError(f"{staged.graph.path.name}: 'pixel_values' is {pixels.datatype}, expected {', '.join(dtypes)}")
+    mask, constants = _pixel_mask(staged)
+    port = ImagePort(
+        value="pixel_values",
+        mask=mask,
+        dtype=dtypes[pixels.datatype],
+        layout="nhwc" if channels_last else "nchw",
+        height=height,
+        width=width,
+        quantization=pixels.quantization,
+    )
+    config = _processor_config(folder, "image_processor")
+    return read_image(config, str(folder.config.get("model_type", "")), port, ask), constants
+
+
+def _pixel_mask(staged: Staged) -> tuple[str | None, list[Constant]]:
+    """A mask of free size comes from the picture; one of fixed size is of ones, as a picture alone has no padding."""
+    tensor = staged.inputs.get("pixel_mask")
+    if tensor is None:
+        return None, []
+    if len(tensor.shape) == 3 and tensor.shape[1] > 0 and tensor.shape[2] > 0:
+        return None, [constant(tensor, 1.0)]
+    return "pixel_mask", []
+
+
+def _processor_config(folder: HubFolder, part: str) -> Config:
+    """preprocessor_config.json, or its part of processor_config.json (transformers 5)."""
+    if folder.preprocessor:
+        return folder.preprocessor
+    inner = folder.processor.get(part)
+    if isinstance(inner, dict):
+        return inner
+    raise InputError(
+        f"{folder.name}: preprocessor_config.json is missing: nothing says how an input is prepared",
+        hint="download it too; optimum writes it beside the graphs",
+    )
+
+
+def read_license(folder: HubFolder) -> str:
+    """The licence that the model card's header names, else that it says none."""
+    card = folder.path / "README.md"
+    if card.is_file():
+        header = card.read_bytes()[:8192].decode("utf-8", "replace").split("\n---", 1)[0]
+        found = re.search(r"^license:\s*([\w.+-]+)\s*$", header, re.MULTILINE)
+        if found and header.startswith("---"):
+            return found[1]
+    return "not stated in the folder"
+
+
+def _samples(task: str, inputs: Mapping[str, Any], files: dict[str, Content]) -> tuple[Sample, ...]:
+    """Drawn golden samples: one, or for separate embeddings one per side."""
+    if task == "feature-extraction":
+        return tuple(
+            generated_sample({keyword: spec}, files)._replace(name=f"generated-{keyword}")
+            for keyword, spec in inputs.items()
+        )
+    sample = generated_sample(inputs, files)
+    if task in DENSE:
+        files["golden/image.png"] = drawn_picture(64, 48)
+    return (sample,)
