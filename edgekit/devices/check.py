@@ -23,7 +23,7 @@ REFUSED = frozenset({3, 4, 5, 6, 9, 10})
 TIMED_OUT = 124
 NOT_STARTED = frozenset({126, 127})
 
-_CODE = re.compile(r"edgekit:code (\d+)")
+_ENDED = re.compile(r"edgekit:(code|ended) (\d+)")
 
 
 class Verdict(Record):
@@ -58,18 +58,30 @@ class Verdict(Record):
 
 def run_command(device: Device, owner: Owner, argv: Sequence[str], *, timeout_s: float) -> Verdict:
     """Run a command of the device under the lock, killed there when it takes longer than `timeout_s`."""
-    return _judge(device, owner, scripts.COMMAND, *argv, timeout_s=timeout_s)
+    return _judge(device, owner, scripts.LIMITED + scripts.COMMAND, *argv, timeout_s=timeout_s)
 
 
 def run_restart(device: Device, owner: Owner, command: str, *, timeout_s: float) -> Verdict:
     """Run a command line of the user in the device's shell; what it starts in the background may stay."""
-    return _judge(device, owner, scripts.RESTART, command, f"{device.root}/incoming/restart.log", timeout_s=timeout_s)
+    return _judge(
+        device,
+        owner,
+        scripts.LIMITED + scripts.RESTART,
+        command,
+        f"{device.root}/incoming/restart.log",
+        timeout_s=timeout_s,
+    )
 
 
 def _judge(device: Device, owner: Owner, script: str, *arguments: str, timeout_s: float) -> Verdict:
     lines = fenced(device, owner, script, str(int(timeout_s)), *arguments, timeout_s=timeout_s + ANSWER_S)
-    codes = [(number, match) for number, line in enumerate(lines) if (match := _CODE.fullmatch(line))]
-    if not codes:
+    marks = [
+        (number, match[1], int(match[2])) for number, line in enumerate(lines) if (match := _ENDED.fullmatch(line))
+    ]
+    ends = [number for number, kind, _ in marks if kind == "ended"]
+    if not ends:
         raise TransportError(f"{device.name}: a command ended without saying how: {lines[-1:]!r}")
-    number, match = codes[-1]
-    return Verdict(code=int(match[1]), output="\n".join(lines[:number]), said="\n".join(lines[number + 1 :]))
+    before = [m for m in marks if m[1] == "code" and m[0] < ends[-1]]
+    _, _, code = before[-1] if before else marks[-1]
+    output = "\n".join(line for line in lines[: ends[-1]] if not _ENDED.fullmatch(line))
+    return Verdict(code=code, output=output, said="\n".join(lines[ends[-1] + 1 :]))

@@ -359,35 +359,39 @@ for left in "$1"/* "$1"/.[!.]*; do
 done
 """
 
-# seconds command...: its own output, then "edgekit:code N", then what it said on standard error.
+# The code is the one that the command itself ended with: toybox's timeout sometimes loses it and says 127
+# (0.8.9, seen under load: it waits for a child that has been waited for). Without one, the timeout's own tells.
+LIMITED = """
+limited() {
+  limit=$1
+  shift
+  if command -v timeout >/dev/null; then timeout -k 5 "$limit" "$@"; else "$@"; fi
+}
+"""
+
+# seconds command...: its output, "edgekit:code N" if it came to an end, "edgekit:ended N", its standard error.
 COMMAND = """
 limit=$1
 shift
 set +e
 {
-  if command -v timeout >/dev/null; then
-    said=$(timeout -k 5 "$limit" "$@" 2>&1 >&3 3>&- < /dev/null)
-  else
-    said=$("$@" 2>&1 >&3 3>&- < /dev/null)
-  fi
-  code=$?
+  said=$(limited "$limit" sh -c '"$@"; code=$?; echo; echo "edgekit:code $code"' sh "$@" 2>&1 >&3 3>&- < /dev/null)
+  ended=$?
 } 3>&1
 set -e
-printf '\\nedgekit:code %s\\n%s\\n' $code "$said"
+printf '\\nedgekit:ended %s\\n%s\\n' $ended "$said"
 """
 
 # seconds command-line file: what it starts may stay and keep its output open, so that goes to a file.
 RESTART = """
 mkdir -p "${3%/*}"
+rm -f "$3.code"
 set +e
-if command -v timeout >/dev/null; then
-  timeout -k 5 "$1" sh -c "$2" > "$3" 2>&1 < /dev/null
-else
-  sh -c "$2" > "$3" 2>&1 < /dev/null
-fi
-code=$?
+limited "$1" sh -c 'sh -c "$1"; echo "edgekit:code $?" > "$2"' sh "$2" "$3.code" > "$3" 2>&1 < /dev/null
+ended=$?
 set -e
-echo "edgekit:code $code"
+if [ -f "$3.code" ]; then head -n 1 "$3.code"; fi
+echo "edgekit:ended $ended"
 printf '%s\\n' "$(tail -n 20 "$3")"
-rm -f "$3"
+rm -f "$3" "$3.code"
 """
