@@ -9,8 +9,9 @@ from typing import Any, Literal, Union
 from edgekit.errors import ManifestError
 from edgekit.records import Record, dump_canonical, load_json, parse
 from edgekit.specs.audio import AudioSpec
+from edgekit.specs.generation import GenerationSpec
 from edgekit.specs.image import ImageSpec
-from edgekit.specs.post import Classification, Postprocess
+from edgekit.specs.post import Classification, Generated, Postprocess
 from edgekit.specs.tensor import Datatype, Port, TensorInput
 from edgekit.specs.text import TextSpec, TokenizerFile
 
@@ -167,6 +168,7 @@ class Manifest(Record):
     inputs: dict[str, InputSpec]
     graphs: tuple[GraphSpec, ...]
     postprocess: Postprocess
+    generation: GenerationSpec | None
     golden: tuple[GoldenSample, ...]
     limits: Limits
     target: str
@@ -179,6 +181,8 @@ class Manifest(Record):
             raise ManifestError("name", f"expected [a-z0-9][a-z0-9._-]*, got {self.name[:80]!r}")
         if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6}){0,3}", self.version):
             raise ManifestError("version", f"expected numbers with dots, like 1.2.0, got {self.version[:80]!r}")
+        if (self.generation is None) == isinstance(self.postprocess, Generated):
+            raise ManifestError("generation", "goes with postprocess.task 'generated', and with no other")
         if len(self.files) > FILE_LIMIT:
             raise ManifestError("files", f"at most {FILE_LIMIT}, got {len(self.files)}")
         for name in self.files:
@@ -203,6 +207,8 @@ class Manifest(Record):
                 yield f"inputs.{keyword}.tokenizer.file", spec.tokenizer.file
         if isinstance(self.postprocess, Classification):
             yield "postprocess.labels", self.postprocess.labels
+        if self.generation is not None:
+            yield "generation.tokenizer", self.generation.tokenizer
         for index, sample in enumerate(self.golden):
             for tensor in sample.tensors:
                 yield f"golden[{index}].tensors", tensor.file

@@ -61,6 +61,7 @@ def build_manifest(files: Mapping[str, bytes] | None = None, **changes: Any) -> 
         "inputs": {"image": _image(), "audio": _audio(), "text": _text(), "extra": _tensor()},
         "graphs": (_image_graph(), _audio_graph()),
         "postprocess": _postprocess(),
+        "generation": None,
         "golden": (_golden(),),
         "limits": Limits(
             pixels=50_000_000,

@@ -78,6 +78,7 @@ def build_manifest(files: dict[str, bytes], version: str) -> Manifest:
         inputs={},
         graphs=(),
         postprocess=Raw(task="raw", values=()),
+        generation=None,
         golden=(),
         limits=Limits(**limits),
         target="linux-x86_64",

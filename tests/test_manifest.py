@@ -21,6 +21,7 @@ ABSENT = object()
 
 # Keys whose value may be null, as the records' docstrings say; no other key may.
 NULLABLE = {
+    "generation",
     "mask",
     "windows",
     "type_ids",

@@ -92,6 +92,7 @@ def _manifest(draft: Draft, target: Target, stage: Path, samples: tuple[GoldenSa
         inputs=draft.inputs,
         graphs=draft.graphs,
         postprocess=draft.postprocess,
+        generation=draft.generation,
         golden=samples,
         limits=draft.limits,
         target=target.name,
@@ -111,6 +112,8 @@ def _requires(draft: Draft) -> dict[str, str]:
             found["soundfile"] = ">=0.12.1"
         if spec.kind == "text" and spec.tokenizer.type == "tokenizer_json":
             found["tokenizers"] = ">=0.15"
+    if draft.generation is not None:
+        found["tokenizers"] = ">=0.15"
     for graph in draft.graphs:
         found["ai-edge-litert" if graph.runtime == "litert" else "onnxruntime"] = (
             ">=2.1" if graph.runtime == "litert" else ">=1.18"

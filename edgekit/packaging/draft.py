@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from edgekit.manifest import GraphSpec, InputSpec, Limits
 from edgekit.records import Json
+from edgekit.specs.generation import GenerationSpec
 from edgekit.specs.post import Postprocess
 
 Array = NDArray[np.generic]
@@ -61,6 +62,7 @@ class Draft(NamedTuple):
     samples: tuple[Sample, ...]
     limits: Limits
     notes: tuple[str, ...]
+    generation: GenerationSpec | None = None
 
 
 def preprocess_tolerance(spec: Any, *, same_machine: bool) -> float:

@@ -146,4 +146,12 @@ class Raw(Record):
     values: tuple[str, ...]
 
 
-Postprocess = Union[Classification, Embeddings, Similarity, Detections, Segmentation, Depth, Entities, Ctc, Raw]
+class Generated(Record):
+    """The text that the manifest's `generation` writes token by token (specs/generation.py)."""
+
+    task: Literal["generated"]
+
+
+Postprocess = Union[
+    Classification, Embeddings, Similarity, Detections, Segmentation, Depth, Entities, Ctc, Raw, Generated
+]
