@@ -252,8 +252,8 @@ def test_measuring_costs_at_most_1_percent_of_the_median() -> None:
             ratios.append(on / off)
         return median(ratios)
 
-    # A busy neighbour moves a ratio of 15 rounds by a percent; the cost itself would be there every time.
-    assert min(ratio(15) for _ in range(3)) < 1.01
+    # 5,000 runs; a busy neighbour moves such a ratio by a percent, the cost itself would be there every time.
+    assert any(ratio(25) < 1.01 for _ in range(3))
 
 
 def test_cells_are_measured_in_turn_and_back() -> None:

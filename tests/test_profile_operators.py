@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
+from statistics import median
 
 import pytest
 
 from edgekit.formats.tflite import parse_tflite
 from edgekit.profiling import litert_profiler
 from edgekit.profiling.environment import installed_versions
+from edgekit.profiling.measure import measure, rules_for
 from edgekit.profiling.onnx_trace import CAP_MESSAGE, EVENT_CAP, onnx_runs
 from edgekit.profiling.operator_runs import one_table
 from edgekit.profiling.operators import Node, Operator, explain_slow, slower_than_float, table
+from edgekit.runtimes.graph import Settings
+from edgekit.runtimes.loading import load_graph
 
 Event = dict[str, object]
 
@@ -189,3 +194,42 @@ def test_litert_operators_are_those_of_the_file(shared: Path) -> None:
     shares = sorted(sum(us for _, _, _, us, _ in run) / 1e3 / ms for run, ms in zip(runs, profiled_ms))
     assert 0.9 <= shares[len(shares) // 2] <= 1.02
     assert min(profiled_ms) < 2.0 * min(plain_ms)
+
+
+def test_a_graph_alone_takes_what_a_bare_loop_takes(shared: Path) -> None:
+    """Paired with set, invoke, get in the same rounds: the medians differ by at most 5 %."""
+    pytest.importorskip("ai_edge_litert")
+    import numpy as np
+    from ai_edge_litert.interpreter import Interpreter
+
+    path = str(shared / "models" / "coral" / "mobilenet_v1_1.0_224_quant_embedding_extractor.tflite")
+    interpreter = Interpreter(model_path=path, num_threads=1)
+    interpreter.allocate_tensors()
+    (given,) = interpreter.get_input_details()
+    (wanted,) = interpreter.get_output_details()
+    picture = np.zeros(given["shape"], given["dtype"])
+    graph = load_graph("litert", path, Settings(threads=1, spinning=False, providers=(), cache=None), None)
+    feed = {graph.spec.inputs[0].name: picture}
+    rules = rules_for().replace(warmup_min_runs=0, warmup_min_s=0.0, warmup_limit_s=0.0, min_runs=25, min_s=0.0)
+
+    def bare() -> float:
+        times = []
+        for _ in range(25):
+            before = time.perf_counter()
+            interpreter.set_tensor(given["index"], picture)
+            interpreter.invoke()
+            interpreter.get_tensor(wanted["index"])
+            times.append((time.perf_counter() - before) * 1e3)
+        return median(times)
+
+    def call() -> dict[str, float]:
+        graph.run(feed)
+        return {}
+
+    def ratio() -> float:
+        return median(median(measure(call, rules).total_ms) / bare() for _ in range(7))
+
+    bare()
+    # A busy neighbour moves a ratio of seven rounds; three tries, each over the same two loops.
+    assert any(0.95 < ratio() < 1.05 for _ in range(3))
+    graph.close()

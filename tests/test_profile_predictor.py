@@ -16,6 +16,7 @@ import pytest
 from edgekit.errors import BackendError, InputError
 from edgekit.predictor import load
 from edgekit.profiling import agent
+from edgekit.profiling.children import child_environment
 from edgekit.profiling.coldstart import PARTS, cold_starts, one_start
 from edgekit.profiling.journal import Journal, read_journal
 from edgekit.profiling.measure import Run, measure, rules_for
@@ -382,3 +383,15 @@ def test_a_process_of_the_same_number_is_not_the_agent(tmp_path: Path) -> None:
     (tmp_path / agent.PROCESS).write_text(json.dumps({"pid": os.getpid(), "began": "another boot 1"}))
     assert not agent.is_alive(tmp_path)
     assert not agent.is_alive(tmp_path / "absent")
+
+
+def test_children_find_what_this_process_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A layer is on sys.path only; the interpreter's own folders are not passed on."""
+    layer = tmp_path / "layer"
+    (layer / "edgekit_layer_probe").mkdir(parents=True)
+    (layer / "edgekit_layer_probe" / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(str(layer))
+    environment = child_environment()
+    command = (sys.executable, "-c", "import edgekit_layer_probe, edgekit.profiling.coldstart_child")
+    subprocess.run(command, env=environment, check=True, timeout=60, cwd=tmp_path)
+    assert str(Path(sys.prefix) / "lib") not in environment["PYTHONPATH"]

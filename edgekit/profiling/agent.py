@@ -17,9 +17,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from edgekit.errors import EdgekitError, InputError
+from edgekit.profiling.children import child_environment
 from edgekit.profiling.options import dump_options, parse_options
 from edgekit.records import Json
 
@@ -70,6 +72,7 @@ def start(folder: Path, document: bytes, *, python: str = sys.executable) -> int
                 stdout=subprocess.DEVNULL,
                 stderr=progress,
                 start_new_session=True,
+                env=child_environment(),
             )
         _write(folder / PROCESS, {"pid": process.pid, "began": _process_start(process.pid)})
     except OSError as error:
@@ -86,14 +89,22 @@ def run(folder: Path) -> int:
     try:
         options = parse_options((folder / OPTIONS).read_bytes())
         with Journal(folder / JOURNAL) as journal:
-            profile(options, journal=journal, progress=lambda line: print(line, file=sys.stderr, flush=True))
+            profile(options, journal=journal, progress=_say)
         outcome = {"exit_code": 0, "message": "", "hint": None}
     except EdgekitError as error:
         outcome = {"exit_code": error.exit_code, "message": error.message, "hint": error.hint}
     except MemoryError:
         outcome = {"exit_code": 5, "message": "the device ran out of memory", "hint": None}
+    except Exception as error:
+        outcome = {"exit_code": 1, "message": f"{type(error).__name__}: {error}", "hint": None}
     _write(folder / OUTCOME, outcome)
     return int(outcome["exit_code"])
+
+
+def _say(line: str) -> None:
+    """A line of progress; a full disk must not end the measuring."""
+    with suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def follow(folder: Path) -> int:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 from edgekit.errors import BackendError, InputError
+from edgekit.profiling.children import child_environment
 from edgekit.records import Json, Record
 
 PARTS = ("interpreter", "imports", "open", "session", "first_predict")
@@ -49,9 +50,12 @@ def one_start(command: Sequence[str], timeout_s: float) -> dict[str, Json]:
 
     The marks are perf_counter, which is one clock for all processes of a machine on Linux and macOS.
     """
+    environment = child_environment()
     spawned = time.perf_counter()
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            command, capture_output=True, timeout=timeout_s, check=False, env=environment, stdin=subprocess.DEVNULL
+        )
     except subprocess.TimeoutExpired:
         raise BackendError(f"a cold start did not answer within {timeout_s:g} s") from None
     except OSError as error:

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from edgekit.errors import ManifestError
+from edgekit.profiling.children import child_environment
 from edgekit.profiling.onnx_trace import CAP_MESSAGE
 from edgekit.profiling.operators import OperatorTable, no_operators
 from edgekit.records import Json, load_json, parse
@@ -39,7 +40,14 @@ def operator_tables(
 def one_table(command: Sequence[str], graph: str, runtime: str, timeout_s: float) -> OperatorTable:
     """What the child printed; its death, its silence and the runtime's complaints become words in the table."""
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_s, check=False)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=timeout_s,
+            check=False,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+        )
     except subprocess.TimeoutExpired:
         return no_operators(graph, runtime, f"the profiler did not end within {timeout_s:g} s")
     except OSError as error:

@@ -170,7 +170,8 @@ def table(
 
 def _table_notes(inflation: float | None, total_us: float, profiled_ms: float | None, nodes: int) -> list[str]:
     notes = []
-    if inflation is not None:
+    if inflation is not None and profiled_ms is not None:
+        notes.append(f"alone, over and over, the graph takes {profiled_ms / inflation:.3g} ms without profiling")
         notes.append(f"profiling made the graph take {inflation:.2f} times as long: read the shares, not the times")
     if profiled_ms and abs(total_us / 1e3 / profiled_ms - 1.0) > SUM_TOLERANCE:
         share = total_us / 1e3 / profiled_ms

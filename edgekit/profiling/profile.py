@@ -281,7 +281,10 @@ def _operators(options: Options, facts: Facts, absent: dict[str, str], progress:
 
 
 def _notes(options: Options, workload: Workload) -> list[str]:
-    notes = ["percentiles are of single runs; memory and processor time are those of the profiling process"]
+    notes = [
+        "percentiles are of single runs; memory and processor time are those of the profiling process",
+        "a graph's stage runs between the other stages, as in an app: alone, over and over, it finds warmer caches",
+    ]
     if _text_memory(options, workload) == 0:
         notes.append("texts are encoded anew in each run: the predictor's memory of texts is off")
     elif any("text" in item for item in workload.items):
