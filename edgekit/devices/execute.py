@@ -12,9 +12,10 @@ from edgekit.devices.facts import read_facts
 from edgekit.devices.inventory import Inventory, folders_to_inspect, hash_timeout_s, inspect
 from edgekit.devices.layers import launcher
 from edgekit.devices.lock import Owner, this_process
-from edgekit.devices.plan import STEPS, Plan, Request, Send, Tree, differences, make_plan, refuse
+from edgekit.devices.plan import STEPS, Plan, Request, make_plan, refuse
 from edgekit.devices.release import incoming_folder, restart_file
 from edgekit.devices.session import OnProgress, Session, read_state, write_state
+from edgekit.devices.trees import Send, Tree, differences
 from edgekit.errors import DeployError, EdgekitError
 from edgekit.records import Record, dump_canonical
 

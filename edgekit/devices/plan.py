@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
-from pathlib import Path
 from typing import Any
 
 from edgekit.devices import state as states
 from edgekit.devices.facts import Facts
-from edgekit.devices.inventory import Inventory, Listing
+from edgekit.devices.inventory import Inventory
 from edgekit.devices.release import (
     BUNDLE_FOLDER,
     NO_LAYER,
     RECORD_NAME,
-    Content,
     Layer,
     Payload,
     ReleaseRecord,
     check_app,
-    incoming_folder,
     inline,
     layer_folder,
     release_folder,
 )
 from edgekit.devices.state import State
+from edgekit.devices.trees import Tree, new_bytes, plan_tree, stored_layers, stored_releases
 from edgekit.errors import DeployError, InputError, TargetError
 from edgekit.manifest import FileFact
 from edgekit.records import Record, dump_canonical
@@ -47,8 +44,6 @@ STEPS = (
     "unlock",
 )
 """Every deployment goes through these, in this order; what has nothing to do says so."""
-
-BLOCK_BYTES = 4096
 
 
 class Request(Record):
@@ -88,40 +83,6 @@ class Request(Record):
             settings=self.settings,
             files=files,
         )
-
-
-class Copy(Record):
-    """A file that the device has already: absolute source there, path in the new folder."""
-
-    source: str
-    path: str
-    size: int
-
-
-class Send(Record):
-    """A file that goes over the wire, from byte `offset` on."""
-
-    content: Content
-    offset: int
-
-
-class Tree(Record):
-    """A folder to be on the device. present: it is there and right. clear: names to remove from the transfer first."""
-
-    kind: str
-    digest: str
-    final: str
-    incoming: str
-    present: bool
-    contents: tuple[Content, ...]
-    clear: tuple[str, ...]
-    copies: tuple[Copy, ...]
-    sends: tuple[Send, ...]
-
-    @property
-    def send_bytes(self) -> int:
-        """Payload bytes that go over the wire."""
-        return sum(s.content.size - s.offset for s in self.sends)
 
 
 class Step(Record):
@@ -169,14 +130,14 @@ def make_plan(request: Request, facts: Facts, inventory: Inventory) -> Plan:
     folder = release_folder(facts.root, request.app, release)
     bundle = (c.replace(path=f"{BUNDLE_FOLDER}/{c.path}") for c in request.payload.contents)
     contents = (*bundle, inline(RECORD_NAME, dump_canonical(record)))
-    trees = [_tree("release", release, folder, contents, _stored_releases(facts), facts, inventory)]
+    trees = [plan_tree("release", release, folder, contents, stored_releases(facts), facts, inventory)]
     if request.layer.contents:
         layer = request.layer
         home = layer_folder(facts.root, layer.digest)
         trees.insert(
-            0, _tree("layer", layer.digest, home, layer.contents, _stored_layers(facts, inventory), facts, inventory)
+            0, plan_tree("layer", layer.digest, home, layer.contents, stored_layers(facts, inventory), facts, inventory)
         )
-    need = sum(_new_bytes(t, inventory) for t in trees)
+    need = sum(new_bytes(t, inventory) for t in trees)
     _refuse_disk(need, request.disk_floor_bytes, facts)
     after = states.switched(installed.state, release)
     discard = _garbage(request, facts, after)
@@ -258,130 +219,6 @@ def _refuse_disk(need: int, floor: int, facts: Facts) -> None:
 def mib(size_bytes: int) -> str:
     """A size for people."""
     return f"{size_bytes / 2**20:.1f} MiB"
-
-
-Stored = dict[tuple[int, str], str]
-"""(size, sha256) -> a path on the device that should hold these bytes."""
-
-
-def _stored_releases(facts: Facts) -> Stored:
-    """Named by the records of installed releases; the copy is hashed, so a wrong record costs only time."""
-    return {
-        (fact.size, fact.sha256): f"{release_folder(facts.root, app.app, release.id)}/{BUNDLE_FOLDER}/{path}"
-        for app in facts.apps
-        for release in app.releases
-        if release.record is not None
-        for path, fact in release.record.files.items()
-    }
-
-
-def _stored_layers(facts: Facts, inventory: Inventory) -> Stored:
-    folders = [layer_folder(facts.root, digest) for digest in facts.layers]
-    return {
-        (file.size, file.sha256): f"{folder}/{path}"
-        for folder in folders
-        if (listing := inventory.get(folder))
-        for path, file in listing.files.items()
-        if "\t" not in path  # separates the names of a copy
-    }
-
-
-def _tree(
-    kind: str,
-    digest: str,
-    final: str,
-    contents: tuple[Content, ...],
-    stored: Stored,
-    facts: Facts,
-    inventory: Inventory,
-) -> Tree:
-    incoming = incoming_folder(facts.root, digest)
-    if kind == "layer":
-        present = digest in facts.layers
-    else:
-        present = matches(inventory.get(final), contents)
-    clear: tuple[str, ...] = ()
-    copies: list[Copy] = []
-    sends: list[Send] = []
-    if not present:
-        arrived = inventory.get(incoming)
-        broken = f"{final}/"
-        usable = {key: path for key, path in stored.items() if not path.startswith(broken)}
-        offsets = {c.path: _arrived_bytes(c, arrived) for c in contents}
-        clear = _litter(arrived, {path for path, offset in offsets.items() if offset})
-        for content in contents:
-            offset = offsets[content.path]
-            if offset == content.size and offset:
-                continue
-            source = usable.get((content.size, content.sha256))
-            if source and not offset:
-                copies.append(Copy(source=source, path=content.path, size=content.size))
-            else:
-                sends.append(Send(content=content, offset=offset))
-    return Tree(
-        kind=kind,
-        digest=digest,
-        final=final,
-        incoming=incoming,
-        present=present,
-        contents=contents,
-        clear=clear,
-        copies=tuple(copies),
-        sends=tuple(sends),
-    )
-
-
-def matches(listing: Listing | None, contents: tuple[Content, ...]) -> bool:
-    """Whether a folder holds exactly these files."""
-    return not differences(listing, contents)
-
-
-def differences(listing: Listing | None, contents: tuple[Content, ...]) -> list[str]:
-    """The names of files that are missing, altered or too many; `.` when there is something else than files."""
-    if listing is None:
-        return ["."]
-    wanted = {c.path: (c.size, c.sha256) for c in contents}
-    found = {path: (file.size, file.sha256) for path, file in listing.files.items()}
-    wrong = sorted(path for path in wanted.keys() | found.keys() if wanted.get(path) != found.get(path))
-    return wrong or (["."] if listing.odd else [])
-
-
-def _arrived_bytes(content: Content, arrived: Listing | None) -> int:
-    """How many bytes of a file an earlier transfer left that are the right ones."""
-    file = arrived.files.get(content.path) if arrived and not arrived.odd else None
-    if file is None or file.size > content.size:
-        return 0
-    if file.size == content.size:
-        return file.size if file.sha256 == content.sha256 else 0
-    return file.size if file.sha256 == _hash_start(content, file.size) else 0
-
-
-def _hash_start(content: Content, size: int) -> str:
-    if content.source is None:
-        return hashlib.sha256((content.data or b"")[:size]).hexdigest()
-    digest = hashlib.sha256()
-    try:
-        with Path(content.source).open("rb") as file:
-            file.seek(content.start)
-            while size and (chunk := file.read(min(size, 1 << 20))):
-                digest.update(chunk)
-                size -= len(chunk)
-    except OSError as error:
-        raise InputError(f"cannot read {content.source}: {error.strerror}") from None
-    return digest.hexdigest()
-
-
-def _litter(arrived: Listing | None, kept: set[str]) -> tuple[str, ...]:
-    if arrived is None:
-        return ()
-    return (".",) if arrived.odd else tuple(path for path in arrived.files if path not in kept)
-
-
-def _new_bytes(tree: Tree, inventory: Inventory) -> int:
-    if tree.present:
-        return 0
-    sizes = [c.size for c in tree.copies] + [s.content.size - s.offset for s in tree.sends]
-    return sum(-(-size // BLOCK_BYTES) * BLOCK_BYTES + BLOCK_BYTES for size in sizes)
 
 
 def _garbage(request: Request, facts: Facts, after: State) -> tuple[str, ...]:

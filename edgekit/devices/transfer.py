@@ -9,9 +9,9 @@ from pathlib import Path
 
 from edgekit.devices import scripts
 from edgekit.devices.inventory import hash_timeout_s
-from edgekit.devices.plan import Send, Tree
 from edgekit.devices.release import Content
 from edgekit.devices.session import Session
+from edgekit.devices.trees import Send, Tree
 from edgekit.errors import InputError
 
 SMALL_BYTES = 256 << 10
