@@ -323,17 +323,21 @@ def check(bundle: str, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("bundle")
+@click.argument("source")
+@click.option("--target", metavar="T", help="Say what this kind of device can use of it; default: this machine.")
+@click.option("--shape", "shapes", multiple=True, metavar="NAME=1x3x224x224", help="Size of an input with free axes.")
 @_json
-def inspect(bundle: str, as_json: bool) -> None:
-    """Show what BUNDLE holds: inputs, graphs, files, golden samples and where their truth came from.
+def inspect(source: str, target: str | None, shapes: tuple[str, ...], as_json: bool) -> None:
+    """Show what SOURCE (model file, bundle or folder) contains: sizes, multiply-adds, and how it is compressed.
 
     \b
-    edgekit inspect tridigit.edgekit
+    edgekit inspect model.onnx --shape pixel_values=1x3x224x224
+    edgekit inspect tridigit.edgekit --target raspberry-pi-5
     """
-    from edgekit.operations import package as operations
+    from edgekit.operations import inspect as operations
 
-    _print(operations.inspect(bundle), as_json)
+    given = dict(operations.parse_shape(shape) for shape in shapes)
+    _print(operations.inspect(source, target=target, shapes=given), as_json)
 
 
 @main.command()

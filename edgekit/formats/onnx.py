@@ -64,6 +64,18 @@ def parse_onnx(data: Buffer, file: str) -> OnnxModel:
     return _Reader(Wire(data, file)).model()
 
 
+def read_tensor(wire: Wire, start: int, end: int, output: str | None = None) -> StoredTensor:
+    """The constant that a TensorProto is; `output` names one inside a node. Raises GraphRefused."""
+    reader = _Reader(wire)
+    reader._tensor(start, end, output)
+    return reader.tensors[0]
+
+
+def read_value(wire: Wire, start: int, end: int) -> Value:
+    """The value that a ValueInfoProto declares. Raises GraphRefused."""
+    return _Reader(wire)._value(start, end)
+
+
 class _Reader:
     """Collects over one walk of the file."""
 

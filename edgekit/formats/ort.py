@@ -37,6 +37,18 @@ def parse_ort(data: Buffer, file: str) -> OnnxModel:
     return _Reader(FlatBuffer(data, file, "ORT-format")).model()
 
 
+def read_tensor(buffer: FlatBuffer, table: Table) -> StoredTensor:
+    """The constant that a Tensor table is. Raises GraphRefused."""
+    reader = _Reader(buffer)
+    reader._tensor(table)
+    return reader.tensors[0]
+
+
+def read_values(buffer: FlatBuffer, graph: Table) -> dict[str, Value]:
+    """Every value of a Graph table by name, inner ones too. Raises GraphRefused."""
+    return {value.name: value for value in _Reader(buffer)._values(graph)}
+
+
 class _Reader:
     def __init__(self, buffer: FlatBuffer) -> None:
         self.buffer = buffer

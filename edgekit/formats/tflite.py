@@ -104,6 +104,26 @@ def parse_tflite(data: Buffer, file: str) -> TfliteModel:
     return _Reader(FlatBuffer(data, file, "TFLite")).model()
 
 
+def read_tensors(buffer: FlatBuffer) -> list[list[tuple[Value, StoredTensor | None]]]:
+    """Each subgraph's tensors in order, with where a constant's bytes are. Raises GraphRefused."""
+    reader, root = _Reader(buffer), buffer.root()
+    reader.buffers = [reader._extent(b) for b in root.tables(4)]
+    found = []
+    for subgraph in root.tables(2):
+        tensors: list[tuple[Value, StoredTensor | None]] = []
+        for table in subgraph.tables(0):
+            stored = len(reader.tensors)
+            value = reader._tensor(table)
+            tensors.append((value, reader.tensors[-1] if len(reader.tensors) > stored else None))
+        found.append(tensors)
+    return found
+
+
+def read_code(buffer: FlatBuffer, table: Table) -> tuple[str, str, int]:
+    """Domain, name and version of an OperatorCode table."""
+    return _Reader(buffer)._code(table)
+
+
 class _Reader:
     def __init__(self, buffer: FlatBuffer) -> None:
         self.buffer = buffer

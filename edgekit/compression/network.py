@@ -1,0 +1,128 @@
+"""A model file as a graph: nodes wired by value names, constants with where their bytes are. No weights are read."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
+
+from edgekit.errors import GraphRefused
+from edgekit.formats import Buffer, StoredTensor, Value, mapped
+
+Format = Literal["onnx", "ort", "tflite"]
+NODE_LIMIT = 200_000
+
+
+class Node(NamedTuple):
+    """One operator. domain: "" for ONNX's own and TFLite's builtins; attributes may hold Graphs (If, Loop)."""
+
+    op: str
+    domain: str
+    name: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+
+
+class Graph(NamedTuple):
+    """Nodes in order. constants: by value name. values: what the file declares of inner values, by name."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    inputs: tuple[Value, ...]
+    outputs: tuple[str, ...]
+    constants: Mapping[str, StoredTensor]
+    values: Mapping[str, Value]
+
+
+class Network(NamedTuple):
+    """A model file. file: its name, for messages. main: the graph that a call runs; functions: ONNX local functions."""
+
+    path: str
+    file: str
+    format: Format
+    producer: str
+    size_bytes: int
+    main: Graph
+    others: tuple[Graph, ...]
+
+
+def read_network(path: str | os.PathLike[str]) -> Network:
+    """The graph in a .onnx, .ort or .tflite file, told by its contents. Raises GraphRefused."""
+    real = os.fspath(path)
+    file = os.path.basename(real)
+    with mapped(path, file) as data:
+        return _parse(data, real, file)
+
+
+def _parse(data: Buffer, path: str, file: str) -> Network:
+    mark = bytes(data[4:8])
+    if mark == b"TFL3":
+        from edgekit.compression.tflite_network import parse_tflite_network
+
+        return parse_tflite_network(data, path, file)
+    if mark == b"ORTM":
+        from edgekit.compression.ort_network import parse_ort_network
+
+        return parse_ort_network(data, path, file)
+    if not file.lower().endswith((".onnx", ".onnx.data", ".pb")):
+        raise GraphRefused(f"{file}: neither TFLite nor ORT format by its bytes, nor .onnx by its name")
+    from edgekit.compression.onnx_network import parse_onnx_network
+
+    return parse_onnx_network(data, path, file)
+
+
+def walk(graph: Graph) -> Iterator[tuple[Graph, Node]]:
+    """Every node with its graph, those of inner graphs (If, Loop) included, outer before inner."""
+    for node in graph.nodes:
+        yield graph, node
+        for inner in inner_graphs(node):
+            yield from walk(inner)
+
+
+def ordered(graph: Graph) -> tuple[Node, ...]:
+    """The nodes so that each comes after the makers of its inputs; those in a cycle come last, as they stand.
+
+    ONNX asks files for this order, and onnxconverter-common's float16 files do not keep it.
+    """
+    maker = {name: i for i, node in enumerate(graph.nodes) for name in node.outputs if name}
+    waits: list[set[int]] = []
+    followers: dict[int, list[int]] = {}
+    for i, node in enumerate(graph.nodes):
+        taken = {n for n in node.inputs if n}
+        for inner in inner_graphs(node):
+            taken |= {n for _, deep in walk(inner) for n in deep.inputs}
+        before = {maker[name] for name in taken if name in maker} - {i}
+        waits.append(before)
+        for other in before:
+            followers.setdefault(other, []).append(i)
+    if all(max(before, default=-1) < i for i, before in enumerate(waits)):
+        return graph.nodes
+    ready = [i for i, before in enumerate(waits) if not before][::-1]
+    done: list[int] = []
+    while ready:
+        i = ready.pop()
+        done.append(i)
+        for other in followers.get(i, ()):
+            waits[other].discard(i)
+            if not waits[other]:
+                ready.append(other)
+    rest = sorted(set(range(len(graph.nodes))) - set(done))
+    return tuple(graph.nodes[i] for i in (*done, *rest))
+
+
+def inner_graphs(node: Node) -> Iterator[Graph]:
+    """The graphs in a node's attributes."""
+    for value in node.attributes.values():
+        if isinstance(value, Graph):
+            yield value
+        elif isinstance(value, tuple):
+            yield from (item for item in value if isinstance(item, Graph))
+
+
+def element_count(shape: tuple[int, ...]) -> int:
+    """How many elements a shape has."""
+    count = 1
+    for axis in shape:
+        count *= axis
+    return count
