@@ -168,7 +168,7 @@ def _shape(name: str, tensor: TensorSpec, specs: Mapping[str, InputSpec]) -> tup
     image = specs.get("image")
     if name == "pixel_values" and isinstance(image, ImageSpec):
         sides = final_size(image) or (224, 224)
-        wanted: tuple[int, ...] = (3, *sides) if image.layout == "nchw" else (*sides, 3)
+        wanted: tuple[int, ...] = (*sides, 3) if tensor.shape[3] == 3 else (3, *sides)  # a twin may lie otherwise
     elif name in INPUTS["audio"] and specs["audio"].kind == "audio":
         wanted = tuple(abs(n) for n in specs["audio"].shape[1:])
     else:
