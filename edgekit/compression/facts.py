@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgekit.compression.measures import Deflated, Measures
 from edgekit.compression.structure import Folding, LowRank, Shared
-from edgekit.records import Json, Record, dump
+from edgekit.records import Record
 
 
 class LayerFacts(Record):
@@ -82,20 +82,3 @@ class GraphFacts(Record):
     def kinds(self) -> tuple[str, ...]:
         """The names of the findings."""
         return tuple(f.kind for f in self.findings)
-
-
-class Inspection(Record):
-    """All graphs of a source. about: facts of a bundle, empty for files."""
-
-    source: str
-    about: dict[str, str]
-    graphs: dict[str, GraphFacts]
-
-    def to_dict(self) -> Json:
-        """Plain JSON."""
-        return dump(self)
-
-    def __str__(self) -> str:
-        from edgekit.compression.facts_text import inspection_text
-
-        return inspection_text(self)

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from edgekit.compression.facts import GraphFacts, Inspection, LayerFacts
+from edgekit.compression.facts import GraphFacts, LayerFacts
 
 WIDTH = 100
 LAYERS_SHOWN = 40
 
 
-def inspection_text(found: Inspection) -> str:
+def inspection_text(about: Mapping[str, str], graphs: Mapping[str, GraphFacts]) -> str:
     """All of it: the bundle's facts, then each graph."""
     lines: list[str] = []
-    width = max((len(name) for name in found.about), default=0)
-    for name, what in found.about.items():
+    width = max((len(name) for name in about), default=0)
+    for name, what in about.items():
         lines += _wrapped(f"{name:<{width}}  ", what)
-    for name, graph in found.graphs.items():
+    for name, graph in graphs.items():
         if lines:
             lines.append("")
         lines += _graph_lines(name, graph)

@@ -17,7 +17,8 @@ from edgekit.compression.facts import GraphFacts, LayerFacts
 from edgekit.compression.findings import findings_of
 from edgekit.compression.layers import Layer, find_layers
 from edgekit.compression.measures import Measures, deflate, measure
-from edgekit.compression.network import Graph, Network, Node, element_count, inner_graphs, read_network, walk
+from edgekit.compression.network import Graph, Network, Node, element_count, inner_graphs, walk
+from edgekit.compression.reading import read_network
 from edgekit.compression.shapes import Shape, Shapes
 from edgekit.compression.sizes import FLOAT_BYTES, constant_bytes, live_bytes, onnx_datatypes, parameter_tensors
 from edgekit.compression.structure import folding, low_rank_pairs, shared_constants

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.compression.layer_shapes import layer_shape
 from edgekit.compression.network import Graph, Node, inner_graphs, ordered
 from edgekit.compression.values import FOLD_LIMIT, fold
 from edgekit.compression.values import UNKNOWN as UNKNOWN_NUMBER
@@ -150,7 +151,7 @@ class Shapes:
             return list(self._split(node, first))
         if first is None:
             return []
-        return _layer_shape(node, shapes) or self._moved(node, first, shapes)
+        return layer_shape(node, shapes) or self._moved(node, first, shapes)
 
     def _from_values(self, node: Node, first: Shape | None) -> Shape | None:
         op = node.op
@@ -337,10 +338,3 @@ def _concatenated(shapes: Sequence[Shape | None], axis: int) -> Shape | None:
     merged = [max(column) for column in zip(*known)]
     merged[at] = sum(sizes) if whole else UNKNOWN
     return tuple(merged)
-
-
-def _layer_shape(node: Node, shapes: list[Shape | None]) -> list[Shape | None]:
-    """Outputs of operators with weights or windows."""
-    from edgekit.compression.layer_shapes import layer_shape
-
-    return layer_shape(node, shapes)

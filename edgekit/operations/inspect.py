@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgekit.bundle import open_bundle
-from edgekit.compression.facts import GraphFacts, Inspection
+from edgekit.compression.facts import GraphFacts
+from edgekit.compression.inspected import Inspection
 from edgekit.compression.inspection import inspect_model
-from edgekit.compression.network import read_network
+from edgekit.compression.reading import read_network
 from edgekit.errors import InputError
 from edgekit.manifest import Manifest
 from edgekit.operations.package import inspect as bundle_facts
