@@ -113,6 +113,8 @@ def test_why_int8_may_be_slower_than_float() -> None:
     assert "40%" in reason
     assert "Conv" in reason
     assert "not fused" in reason
+    edges = [operator("QuantizeLinear", 0.1), operator("QLinearConv", 0.8, "int8"), operator("DequantizeLinear", 0.1)]
+    assert "at the graph's edges" in explain_slow(edges, "int8", frozenset({"asimddp"}))[0]
     dynamic = [operator("DynamicQuantizeLinear", 0.2), operator("MatMulInteger", 0.5)]
     assert "dynamic quantisation" in explain_slow(dynamic, "int8", frozenset())[0]
     xnnpack = [operator("Fully Connected (NC, QD8, F32, QC8W) GEMM", 0.9), operator("Convert (NC, F32, QD8)", 0.1)]

@@ -14,6 +14,8 @@ from edgekit.profiling.statistics import percentile, trimmed_mean
 from edgekit.records import Record
 
 SUM_TOLERANCE = 0.10
+EDGES = 2
+"""One conversion where the input comes in and one where the output goes out are nobody's mistake."""
 CONVERTERS = frozenset({"QuantizeLinear", "DequantizeLinear", "QUANTIZE", "DEQUANTIZE"})
 DYNAMIC = frozenset(
     {
@@ -195,9 +197,10 @@ def explain_slow(operators: Sequence[Operator], precision: str, processor_featur
         share = sum(o.share for o in converters)
         around = sorted({o.op for o in operators if o.op in HEAVY and "float" in (o.datatypes or "")})
         beside = f", beside {', '.join(around)} that still run in float" if around else ""
+        where = "at the graph's edges" if len(converters) <= EDGES and not around else "pairs that were not fused"
         reasons.append(
             f"{len(converters)} conversions between float and integer run as nodes of their own "
-            f"({share:.0%} of the time){beside}: quantise and dequantise pairs that were not fused"
+            f"({share:.0%} of the time){beside}: {where}"
         )
     dynamic = [o for o in operators if o.op in DYNAMIC or "QD8" in o.op]
     if dynamic:
