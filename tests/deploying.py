@@ -68,7 +68,8 @@ def build_manifest(files: dict[str, bytes], version: str) -> Manifest:
     limits = {
         name: 1.0 if kind == "float" else 1 for name, kind in Limits.__annotations__.items() if name in Limits.fields_
     }
-    return Manifest(
+    fields: dict[str, Any] = dict.fromkeys(Manifest.fields_)  # what only some models have stays null
+    fields.update(
         format=FORMAT,
         name=APP,
         version=version,
@@ -86,6 +87,7 @@ def build_manifest(files: dict[str, bytes], version: str) -> Manifest:
         requires={},
         files=facts,
     )
+    return Manifest(**fields)
 
 
 def make_bundle(

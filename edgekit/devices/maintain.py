@@ -171,6 +171,7 @@ def _change(device: Device, app: str, owner: Owner | None, action: Callable[[Ses
         session.lock()
         facts = read_facts(session.device)
         session.learn(facts)
+        session.enter("plan")
         ended = action(session, facts)
         session.enter("unlock")
         session.unlock()
