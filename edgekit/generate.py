@@ -34,7 +34,7 @@ class Part(NamedTuple):
     logits: str
     branch: str | None
     mask: tuple[str, str] | None
-    positions: tuple[str, str] | None
+    positions: tuple[str, str, int] | None
     fixed: dict[str, str]
     constants: dict[str, Array]
     caches: tuple[tuple[str | None, str | None, bool, Array], ...]
@@ -81,6 +81,9 @@ def _part(spec: GenerationSpec, graph: GraphSpec, graphs: Mapping[str, Graph]) -
         port = inputs.get(value) if value is not None else None
         return None if port is None else (port.name, NUMPY_NAMES[port.datatype])
 
+    rank = len(inputs[spec.position_ids].shape) if spec.position_ids in inputs else 0
+    positions = typed(spec.position_ids)
+
     caches = []
     for cache in spec.caches:
         past = inputs.get(cache.past)
@@ -98,7 +101,7 @@ def _part(spec: GenerationSpec, graph: GraphSpec, graphs: Mapping[str, Graph]) -
         logits=outputs[spec.logits],
         branch=branch[0] if branch else None,
         mask=typed(spec.attention_mask),
-        positions=typed(spec.position_ids),
+        positions=(*positions, rank) if positions else None,
         fixed={p.name: p.value for p in graph.inputs if p.value not in made},
         constants={c.name: np.array(c.data, NUMPY_NAMES[c.datatype]).reshape(c.shape) for c in graph.constants},
         caches=tuple(caches),
@@ -203,7 +206,8 @@ def _give(decoder: Decoder, part: Part, feeds: dict[str, Array], new: Sequence[i
     if part.mask is not None:
         feeds[part.mask[0]] = np.ones((1, fed + len(new)), part.mask[1])
     if part.positions is not None:
-        feeds[part.positions[0]] = np.arange(fed, fed + len(new), dtype=part.positions[1])[None]
+        places = np.arange(fed, fed + len(new), dtype=part.positions[1])
+        feeds[part.positions[0]] = places if part.positions[2] == 1 else places[None]
 
 
 def _last(part: Part, outputs: Mapping[str, Array]) -> NDArray[np.float32]:

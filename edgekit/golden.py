@@ -22,6 +22,11 @@ TENSOR_LIMIT_BYTES = 1 << 20
 """A larger expected tensor is kept as a seeded subset with its mean and deviation."""
 
 
+MARGINS = "token_margins"
+"""Of generated text: by how much each token won, relative to the largest logit; beside the result, not part of it."""
+MARGIN_LIMIT = 2.0
+
+
 class Deviation(Record):
     """One comparison of a golden sample.
 
@@ -91,6 +96,9 @@ def run_sample(
         answer, values = predictor.trace(**{keyword: _value(item, read) for keyword, item in entry.items()})
         result = answer.to_dict()
         del result["timings"]
+        margins = values.pop(MARGINS, None)
+        if margins is not None:
+            result[MARGINS] = [round(min(float(m), MARGIN_LIMIT), 6) for m in margins]
     return result, values
 
 
@@ -179,8 +187,11 @@ def compare_tensors(sample: str, name: str, stage: str, want: Array, got: Array,
 def compare_results(sample: str, want: Json, got: Json, tolerance: float) -> Deviation:
     """Numbers within the tolerance of the largest among them, names and ids the same.
 
-    The winning label may differ when the expected margin over the runner-up is below the tolerance.
+    The winning label may differ when the expected margin over the runner-up is below the tolerance. So may generated
+    tokens from the first on whose margin is below it: what follows another token cannot be compared.
     """
+    if isinstance(want, dict) and isinstance(got, dict) and MARGINS in want:
+        return _compare_text(sample, want, got, tolerance)
     numbers_want, numbers_got, problems = list[float](), list[float](), list[str]()
     _flatten(want, got, "", numbers_want, numbers_got, problems)
     decided = [p for p in problems if p.startswith(".label:")]
@@ -199,6 +210,26 @@ def compare_results(sample: str, want: Json, got: Json, tolerance: float) -> Dev
         tolerance=tolerance,
         passed=not problems and difference <= tolerance,
         detail="; ".join(problems[:3]),
+    )
+
+
+def _compare_text(sample: str, want: Json, got: Json, tolerance: float) -> Deviation:
+    margins = want[MARGINS]
+    want, got = ({key: value for key, value in side.items() if key != MARGINS} for side in (want, got))
+    a, b = want.get("tokens"), got.get("tokens")
+    if not isinstance(a, list) or not isinstance(b, list) or a == b:
+        return compare_results(sample, want, got, tolerance)
+    place = next((i for i, pair in enumerate(zip(a, b)) if pair[0] != pair[1]), min(len(a), len(b)))
+    step = place - (len(a) - len(margins))  # a prompt may stand before the tokens that were chosen
+    margin = margins[step] if 0 <= step < len(margins) else min(margins, default=MARGIN_LIMIT)
+    return Deviation(
+        sample=sample,
+        what="result",
+        stage="result",
+        difference=margin,
+        tolerance=tolerance,
+        passed=margin <= tolerance,
+        detail=f"another token at {place} of {len(a)}, where the expected one won by {margin:.3g} of the scale",
     )
 
 
