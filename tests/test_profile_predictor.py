@@ -23,7 +23,7 @@ from edgekit.profiling.measure import Run, measure, rules_for
 from edgekit.profiling.memory import memory_phase, parse_status, phase_between, read_status
 from edgekit.profiling.operator_runs import operator_tables
 from edgekit.profiling.options import dump_options, options_for, parse_options, plans_of, rules_of
-from edgekit.profiling.profile import call_for, profile, with_tokens
+from edgekit.profiling.profile import call_for, profile
 from edgekit.profiling.report import dump_report, load_report
 from edgekit.profiling.resume import is_finished, resume, with_runs
 from edgekit.profiling.text import render
@@ -191,12 +191,6 @@ def test_options_survive_their_document_and_refuse_others(bundle: str) -> None:
         options_for(bundle, thread=1)
     with pytest.raises(InputError, match="key"):
         parse_options(b"{}")
-
-
-def test_what_a_token_costs() -> None:
-    timings = {"decode": 2.0, "generate": 40.0, "total": 42.0}
-    assert with_tokens(timings, 8)["generate.per_token_ms"] == 5.0
-    assert with_tokens(timings, 8)["generate.tokens"] == 8.0
 
 
 def test_the_length_of_a_sound(tmp_path: Path, shared: Path) -> None:

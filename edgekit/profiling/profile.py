@@ -135,25 +135,14 @@ def subject_of(manifest: Manifest, digest: str, release: str | None) -> Subject:
 
 
 def call_for(predictor: Predictor, workload: Workload) -> Call:
-    """The call that is measured: predict, with the workload's items in turn; generation adds what a token cost."""
+    """The call that is measured: predict, with the workload's items in turn."""
     items = itertools.cycle([keywords(item, predictor.read) for item in workload.items])
     predict = predictor.predict
 
     def call() -> Mapping[str, float]:
-        result = predict(**next(items))
-        tokens = result.__dict__.get("tokens")
-        return with_tokens(result.timings, len(tokens)) if tokens else result.timings
+        return predict(**next(items)).timings
 
     return call
-
-
-def with_tokens(timings: Mapping[str, float], tokens: int) -> dict[str, float]:
-    """The timings with the details of generation: how many tokens, and milliseconds for each."""
-    return {
-        **timings,
-        "generate.tokens": float(tokens),
-        "generate.per_token_ms": timings.get("generate", timings["total"]) / tokens,
-    }
 
 
 def _batch_call(predictor: Predictor, workload: Workload, batch: int) -> Call:

@@ -76,7 +76,7 @@ class Stage(Record):
 
 
 class Detail(Record):
-    """A figure below a stage (`generate.first_token_ms`, `generate.tokens`), in the unit its name ends with."""
+    """A figure below a stage, in the unit its name ends with: `generate.first_token_ms`, `generate.tokens_per_s`."""
 
     name: str
     ran: int
