@@ -15,6 +15,7 @@ SPARSE_SHARE = {32: 0.10, 64: 0.10, 16: 0.10, 8: 0.30, 4: 0.50, 2: 0.75}
 """Zeros that pruning must exceed, by bits: rounding to few levels makes zeros of its own."""
 
 DEAD_SHARE = 0.05
+TWO_OF_FOUR_LIMIT = 0.80
 CLUSTER_LIMIT = 256
 MIN_SHARE = 0.01
 """Of all parameters: zeros in less are shown with their layer and are no kind of the file."""
@@ -97,7 +98,7 @@ def _note_zeros(layers: Sequence[LayerFacts], note: Note) -> None:
         share = zeros_share([x for x in layers if x.measures is not None])
         in_layers = zeros_share(sparse)
         note("unstructured-sparsity", sparse, in_layers, f"{in_layers:.1%} zeros in these layers, {share:.1%} over all")
-        pattern = [x for x in sparse if x.measures is not None and x.measures.two_of_four == 1.0]
+        pattern = [x for x in sparse if is_two_of_four(x)]
         note("two-of-four", pattern, zeros_share(pattern), "two zeros in every four weights along the summed axis")
     dead = _weighty([x for x in layers if is_structured(x)], layers)
     if dead:
@@ -148,6 +149,12 @@ def is_sparse(layer: LayerFacts) -> bool:
     return living > 0 and zeros / living >= SPARSE_SHARE.get(BITS.get(layer.datatype, 8), 0.10)
 
 
+def is_two_of_four(layer: LayerFacts) -> bool:
+    """Whether every group of four holds two zeros, and not only because nearly everything is zero."""
+    m = layer.measures
+    return m is not None and m.two_of_four == 1.0 and m.sparsity <= TWO_OF_FOUR_LIMIT
+
+
 def is_structured(layer: LayerFacts) -> bool:
     """Whether whole output channels are zero."""
     m: Measures | None = layer.measures
@@ -157,8 +164,9 @@ def is_structured(layer: LayerFacts) -> bool:
 
 
 def has_few_values(layer: LayerFacts) -> bool:
-    """Whether a float weight has at most 256 distinct values, and at least 16 weights for each."""
+    """Whether a float weight has at most 256 distinct values beside zero, and at least 16 weights for each."""
     m = layer.measures
     if m is None or m.distinct is None or layer.datatype not in FLOATS or m.zeros == m.elements:
         return False
-    return 1 < m.distinct <= CLUSTER_LIMIT and m.elements >= MIN_PER_VALUE * m.distinct
+    values = m.distinct - (m.zeros > 0)
+    return m.distinct > 1 and values <= CLUSTER_LIMIT and m.elements - m.zeros >= MIN_PER_VALUE * values
