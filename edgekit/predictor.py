@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -20,8 +20,11 @@ from edgekit.runtimes.checks import check_ports
 from edgekit.runtimes.graph import Graph, Settings
 from edgekit.runtimes.loading import load_graph, load_with_fallback, load_workers
 from edgekit.sides import Sides
-from edgekit.specs.post import Embeddings, Similarity
+from edgekit.specs.post import Embeddings, Generated, Similarity
 from edgekit.stream import Stream, refuse_unless_streamable, taker
+
+if TYPE_CHECKING:
+    from edgekit.writer import Writer
 
 Array = NDArray[Any]
 Answer = Callable[[Mapping[str, Any], clock.Lap, dict[str, Array]], Fields]
@@ -87,6 +90,7 @@ class Predictor:
             self._prepare: dict[str, Prepare] = {
                 keyword: preparer(spec, limits, self.read) for keyword, spec in self.manifest.inputs.items()
             }
+            self._writer = self._open_writer()
             self._answer, self._answer_batch = self._answerers(text_memory)
         except BaseException:
             self.close()
@@ -108,9 +112,21 @@ class Predictor:
         check_ports(spec, graph.spec)
         return graph
 
+    def _open_writer(self) -> Writer | None:
+        if self.manifest.generation is None:
+            return None
+        from edgekit.writer import Writer
+
+        def run(values: dict[str, Array], wanted: Sequence[str], lap: clock.Lap) -> None:
+            flow.run(self._plan(values, wanted), values, lap)
+
+        return Writer(self.manifest, self.manifest.generation, self._graphs, self._prepare, run, self.read)
+
     def _answerers(self, text_memory: int) -> tuple[Answer, AnswerBatch]:
         """How one predict is answered, and how a batch is."""
         spec = self.manifest.postprocess
+        if isinstance(spec, Generated):
+            return _unanswered, partial(batch.one_by_one, self._answer_one)
         if isinstance(spec, (Similarity, Embeddings)):
             candidates = self.manifest.limits.candidates
             sides = Sides(spec, self._run, candidates=candidates, text_memory=text_memory)
@@ -145,14 +161,31 @@ class Predictor:
 
         image: path, bytes, PIL image, (H, W, 3) or (H, W) uint8 array, Frame. audio: path, bytes or
         (samples, rate_hz). text: a string, or the list of candidate strings of a zero-shot task. Others: arrays.
+        A bundle that generates text takes options as well: see `generate`.
         Raises InputError for what the bundle does not take, GraphRefused when a graph fails, ClosedError.
         """
         return self._predict({"image": image, "text": text, "audio": audio, **named}, {})
 
+    def generate(
+        self, *, image: Any = None, text: Any = None, audio: Any = None, **named: Any
+    ) -> Generator[str, None, results.Result]:
+        """The text piece by piece as it becomes certain; together the pieces are the text of predict's result.
+
+        Inputs as for predict. Options, where the bundle has them: max_new_tokens, max_length, min_length,
+        repetition_penalty, no_repeat_ngram, mode (`greedy`, `sample`), temperature, top_k, top_p, seed, prompt; for
+        Whisper language, task, timestamps. The generator's return value is the result. Raises as predict does.
+        """
+        self._check_open()
+        if self._writer is None:
+            raise InputError(f"'{self.manifest.name}' generates no text", hint="predict gives its answer")
+        return self._writer.write(
+            {"image": image, "text": text, "audio": audio, **named}, None, self._check, piecewise=True
+        )
+
     def trace(self, **given: Any) -> tuple[results.Result, dict[str, Array]]:
         """The result of predict, and every value of the flow on the way by name (for checks and debugging)."""
         seen: dict[str, Array] = {}
-        return self._predict(given, seen), seen
+        return self._predict(given, seen, tracing=True), seen
 
     def predict_batch(self, items: Iterable[Mapping[str, Any]]) -> list[results.Result]:
         """One result per item, an item being the keywords of one predict; a failure names the item.
@@ -171,7 +204,7 @@ class Predictor:
         self._check_open()
         keyword = refuse_unless_streamable(self.manifest.inputs)
         spec = self.manifest.postprocess
-        if isinstance(spec, (Similarity, Embeddings)):
+        if isinstance(spec, (Similarity, Embeddings, Generated)):
             raise InputError(f"a {self.manifest.task} bundle has no stream")
         wanted, finish = finisher(spec, self.read)
         take = taker(self.manifest.inputs[keyword], self._prepare[keyword], self.manifest.limits)
@@ -182,7 +215,9 @@ class Predictor:
 
         return Stream(take, run, finish)
 
-    def _predict(self, inputs: Mapping[str, Any], seen: dict[str, Array]) -> results.Result:
+    def _predict(self, inputs: Mapping[str, Any], seen: dict[str, Array], *, tracing: bool = False) -> results.Result:
+        if self._writer is not None:
+            return self._writer.whole(inputs, seen if tracing else None, self._check)
         timings: dict[str, float] = {}
         lap = clock.start(timings)
         given = {keyword: value for keyword, value in inputs.items() if value is not None}
@@ -237,3 +272,7 @@ class Predictor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _unanswered(given: Mapping[str, Any], lap: clock.Lap, seen: dict[str, Array]) -> Fields:
+    raise InputError("this bundle's text is generated")
