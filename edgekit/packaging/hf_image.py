@@ -211,8 +211,9 @@ def _resized(keys: Keys) -> list[Step]:
         if kind == "poolformer":
             edge = int(edge / keys.number("crop_pct"))
         return [_resize("shortest_edge", edge, edge, how)]
-    if kind == "poolformer":
-        raise keys.wrong("size", "shortest_edge", size)
+    if kind == "poolformer":  # PoolFormerImageProcessor.resize: a square means the shortest edge
+        height, width = (int(side / keys.number("crop_pct")) for side in _both(keys, size))
+        return [_resize("shortest_edge" if height == width else "stretch", height, width, how)]
     return [_resize("stretch", *_both(keys, size), how)]
 
 
