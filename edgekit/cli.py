@@ -182,6 +182,11 @@ def predict(bundle: str, image: str | None, audio: str | None, texts: tuple[str,
 @click.option("--restart", metavar="CMD", help="Run this on the device after the switch.")
 @click.option("--allow-downgrade", is_flag=True, help="Accept an older version than the one that runs.")
 @click.option("--force", is_flag=True, help="Try again a release that failed its check before.")
+@click.option(
+    "--wheel", "wheels", multiple=True, type=click.Path(path_type=Path), help="Wheel for the layer (vendor builds)."
+)
+@click.option("--offline", type=click.Path(path_type=Path), help="Folder of wheels instead of the package index.")
+@click.option("--unverified", is_flag=True, help="Accept a device that cannot run the golden check.")
 @_json
 def deploy(source: str, devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Put SOURCE (bundle, recipe or folder) on each of DEVICES, check it there, then switch to it.
@@ -338,6 +343,20 @@ def inspect(source: str, target: str | None, shapes: tuple[str, ...], as_json: b
 
     given = dict(operations.parse_shape(shape) for shape in shapes)
     _print(operations.inspect(source, target=target, shapes=given), as_json)
+
+
+@main.command()
+@click.argument("device", required=False)
+@_json
+def doctor(device: str | None, as_json: bool) -> None:
+    """Say what DEVICE (default: this machine) is, and what stands in the way, with a line to copy for each finding.
+
+    \b
+    edgekit doctor pi@raspberrypi.local
+    """
+    from edgekit.operations import deploy as operations
+
+    _print(operations.doctor(device), as_json)
 
 
 @main.command()
