@@ -91,7 +91,7 @@ def tokenizer_file() -> Path | None:
 
 
 WORDS = (
-    "the a of and to in is you that it he was for on are as with his they I at be this have from or one had by".split()
+    ["the", "a", "of", "and", "to", "in", "is", "you", "that", "it", "he", "was", "for", "on", "are", "as", "with", "his", "they", "I", "at", "be", "this", "have", "from", "or", "one", "had", "by"]
 )
 RARE = [
     "naïve café",

@@ -19,6 +19,7 @@ LIGHT = (
     "tokenizers",
     "soundfile",
     "onnx",
+    "pytest",
     "transformers",
     "librosa",
     "soxr",
