@@ -250,12 +250,12 @@ def test_the_layer_holds_the_edgekit_that_is_running() -> None:
 
 def fake_layer(marker: bytes) -> Layer:
     """A layer whose edgekit prints which one it is."""
-    cli = b"import sys\ndef main(prog_name):\n    print(" + repr(marker.decode()).encode() + b", sys.argv[1:])\n"
+    command = b"import sys\nprint(" + repr(marker.decode()).encode() + b", sys.argv[1:])\n"
     version = f"{sys.version_info[0]}.{sys.version_info[1]}"
     return layer_of(
         (
             inline("edgekit/__init__.py", b""),
-            inline("edgekit/cli.py", cli),
+            inline("edgekit/__main__.py", command),
             inline("a folder/with a $(name).py", b"x = 1\n"),
             inline("layer.json", json.dumps({"python": version}).encode()),
         )
@@ -273,7 +273,7 @@ def test_a_layer_is_installed_shared_and_collected(folder: Path) -> None:
         path = root / "layers" / first.digest / content.path
         assert (path.read_bytes(), path.stat().st_mode & 0o777) == (content.data, 0o444)
     update = deploy(device, make_request(make_bundle(folder, "1.1"), layer=second), checks())
-    assert update.reused_bytes > sum(c.size for c in second.contents if c.path != "edgekit/cli.py")
+    assert update.reused_bytes > sum(c.size for c in second.contents if c.path != "edgekit/__main__.py")
     assert {p.name for p in (root / "layers").iterdir()} == {first.digest, second.digest}
     remove(device, "other")
     deploy(device, make_request(make_bundle(folder, "1.2"), layer=second), checks())
@@ -287,9 +287,16 @@ def test_the_launcher_runs_the_layer_of_the_release(folder: Path) -> None:
     first = deploy(device, make_request(payload, layer=fake_layer(b"one")), checks())
     deploy(device, make_request(payload, layer=fake_layer(b"two"), app="other"), checks())
 
+    (folder / "bin").mkdir()
+    (folder / "bin/python3").symlink_to(sys.executable)
+
     def run(*words: str) -> str:
         done = subprocess.run(
-            [root / "bin/edgekit", *words], capture_output=True, text=True, cwd="/", env={"PATH": os.environ["PATH"]}
+            [root / "bin/edgekit", *words],
+            capture_output=True,
+            text=True,
+            cwd="/",
+            env={"PATH": f"{folder}/bin:{os.environ['PATH']}"},
         )
         return done.stdout.strip() or done.stderr.strip()
 
