@@ -257,6 +257,38 @@ def test_what_adb_says_of_an_unauthorized_phone(
         read_facts(device)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the stand-in's own stalled shell
+def test_a_phone_that_stalls_is_given_up_at_the_deadline(
+    fake_adbd: Callable[..., Any],  # noqa: F811
+    adb_server: AdbServer,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    """adb itself would hang for ever, and say `device` all the while."""
+    for name, value in adb_server.environ.items():
+        monkeypatch.setenv(name, value)
+    phone = fake_adbd(stall_after_bytes=1 << 20)
+    source = tmp_path / "source"
+    source.write_bytes(bytes(64 << 20))
+    with connect(f"adb:{phone.serial}") as device:
+        assert device.transport.run(["echo", "a  b"], timeout_s=20).stdout == b"a  b\n"
+        with pytest.raises(TransportError, match=r"stalled|no answer within"):
+            device.transport.put(source, "large", start=0, size=64 << 20, append=False, timeout_s=4)
+
+
+def test_a_phone_that_talks_nonsense_is_not_believed(
+    fake_adbd: Callable[..., Any],  # noqa: F811
+    adb_server: AdbServer,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    for name, value in adb_server.environ.items():
+        monkeypatch.setenv(name, value)
+    phone = fake_adbd(garbage=b"<html>edgekit:begin</html>")
+    with pytest.raises(TransportError, match="gave no whole answer"), connect(f"adb:{phone.serial}") as device:
+        read_facts(device)
+
+
 @pytest.fixture(scope="module")
 def tridigit(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str | None], Path]:
     folder = tmp_path_factory.mktemp("tridigit")
