@@ -257,23 +257,25 @@ def test_what_adb_says_of_an_unauthorized_phone(
         read_facts(device)
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # the stand-in's own stalled shell
-def test_a_phone_that_stalls_is_given_up_at_the_deadline(
-    fake_adbd: Callable[..., Any],  # noqa: F811
-    adb_server: AdbServer,  # noqa: F811
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+def test_a_phone_that_vanishes_is_given_up_at_the_deadline_and_found_again(
+    over_adb: tuple[LabDevice, str, str], tmp_path: Path
 ) -> None:
-    """adb itself would hang for ever, and say `device` all the while."""
-    for name, value in adb_server.environ.items():
-        monkeypatch.setenv(name, value)
-    phone = fake_adbd(stall_after_bytes=1 << 20)
+    """adb itself would hang for ever, and say `device` all the while; only connecting anew repairs that."""
+    phone, address, home = over_adb
     source = tmp_path / "source"
-    source.write_bytes(bytes(64 << 20))
-    with connect(f"adb:{phone.serial}") as device:
-        assert device.transport.run(["echo", "a  b"], timeout_s=20).stdout == b"a  b\n"
+    source.write_bytes(os.urandom(32 << 20))
+
+    def cut(_: int) -> None:
+        phone.cut_link()
+
+    with connect(address) as device:
         with pytest.raises(TransportError, match=r"stalled|no answer within"):
-            device.transport.put(source, "large", start=0, size=64 << 20, append=False, timeout_s=4)
+            device.transport.put(
+                source, "/data/local/tmp/x", start=0, size=32 << 20, append=False, timeout_s=4, on_bytes=cut
+            )
+        phone.restore_link()
+        assert device.transport.run(["echo", "a  b"], timeout_s=20).stdout == b"a  b\n"
+    assert not (phone.root / home).exists()
 
 
 def test_a_phone_that_talks_nonsense_is_not_believed(
