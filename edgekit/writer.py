@@ -35,9 +35,12 @@ WAITING = "waiting"
 
 
 class Heard(NamedTuple):
-    """What one run of the decoder starts from. seconds: of sound in it, else 0.0; alone: it is the only run."""
+    """What one run of the decoder starts from. seconds: of sound in it, else 0.0; alone: it is the only run.
 
-    values: Values
+    values: None for a window without a sound in it.
+    """
+
+    values: Values | None
     piece: Piece
     seconds: float
     alone: bool
@@ -104,10 +107,11 @@ class Writer:
         seconds = 0.0
         for heard in self._hear(given, lap):
             seconds = max(seconds, heard.piece.start / max(self._rate_hz(), 1) + heard.seconds)
-            if seen is not None and tally.runs == 0:
-                seen.update(heard.values)
-            prompt = self._prompt(heard, wishes)
-            new: list[int] = []
+            prompt, new = list[int](), list[int]()
+            if heard.values is not None:
+                if seen is not None and tally.runs == 0:
+                    seen.update(heard.values)
+                prompt = self._prompt(heard.values, wishes)
             for token in self._tokens(heard, prompt, wishes, tally):
                 new.append(token)
                 if piecewise and heard.alone and (text := script.grow(new)):
@@ -144,10 +148,10 @@ class Writer:
         keyword, chunks = self._audio, self._spec.chunks
         if keyword is None or chunks is None:
             prepared = {name: self._prepare[name](value, lap) for name, value in given.items()}
-            values = {name: array for p in prepared.values() for name, array in p.values.items()}
+            starting = {name: array for p in prepared.values() for name, array in p.values.items()}
             seconds = prepared[keyword].context.seconds if keyword in prepared and keyword else 0.0
-            self._run_flow(values, self._needed, lap)
-            yield Heard(values, Piece(0, 0, 0, 0), seconds, True)
+            self._run_flow(starting, self._needed, lap)
+            yield Heard(starting, Piece(0, 0, 0, 0), seconds, True)
             return
         samples = self._samples(keyword, given[keyword], lap)
         rate_hz = self._rate_hz()
@@ -159,8 +163,10 @@ class Writer:
         found = pieces(chunks, len(samples))
         for piece in found:
             part = samples[piece.start : piece.start + piece.length]
-            values = dict(self._prepare[keyword]((part, rate_hz), lap).values)
-            self._run_flow(values, self._needed, lap)
+            values: Values | None = None
+            if np.abs(part).max() > chunks.silence:
+                values = dict(self._prepare[keyword]((part, rate_hz), lap).values)
+                self._run_flow(values, self._needed, lap)
             yield Heard(values, piece, len(part) / rate_hz, len(found) == 1)
 
     def _samples(self, keyword: str, value: Any, lap: Lap) -> NDArray[np.float32]:
@@ -174,24 +180,24 @@ class Writer:
         lap("preprocess")
         return samples
 
-    def _prompt(self, heard: Heard, wishes: Wishes) -> list[int]:
+    def _prompt(self, values: Values, wishes: Wishes) -> list[int]:
         spec = self._spec
         tokens = list(spec.start)
         if spec.loop == "decoder_only":
-            tokens += heard.values[spec.ids][0].tolist()
+            tokens += values[spec.ids][0].tolist()
         if wishes.prompt is not None and self._encode is not None:
             words = self._encode(wishes.prompt)
             tokens = words if spec.prompt == "replace" and words else [*tokens, *words]
         if spec.speech is not None:
-            tokens += self._speech_prompt(spec.speech, heard, wishes)
+            tokens += self._speech_prompt(spec.speech, values, wishes)
         if not tokens:
             raise InputError("the text is empty: there is nothing to go on from")
         return tokens
 
-    def _speech_prompt(self, speech: Speech, heard: Heard, wishes: Wishes) -> list[int]:
+    def _speech_prompt(self, speech: Speech, values: Values, wishes: Wishes) -> list[int]:
         tokens = []
         if speech.languages:
-            language = speech.languages[wishes.language] if wishes.language else self._language(speech, heard)
+            language = speech.languages[wishes.language] if wishes.language else self._language(speech, values)
             tokens.append(language)
         if wishes.task is not None:
             tokens.append(speech.tasks[wishes.task])
@@ -199,16 +205,18 @@ class Writer:
             tokens.append(speech.no_timestamps)
         return tokens
 
-    def _language(self, speech: Speech, heard: Heard) -> int:
+    def _language(self, speech: Speech, values: Values) -> int:
         """The likeliest language after the start token, as Whisper finds it out."""
         known = list(speech.languages.values())
         if len(known) == 1:
             return known[0]
-        logits = generate.begin(self._decoder, heard.values)(self._spec.start)
+        logits = generate.begin(self._decoder, values)(self._spec.start)
         return known[int(np.argmax(logits[known]))]
 
     def _tokens(self, heard: Heard, prompt: Sequence[int], wishes: Wishes, tally: _Tally) -> Iterator[int]:
         spec = self._spec
+        if heard.values is None:
+            return
         bounds = Bounds(len(prompt), spec.eos, wishes.min_length, self._limit(len(prompt), heard, wishes))
         speech = spec.speech
         times = speech.timestamps if speech is not None and wishes.timestamps else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
-from edgekit.errors import InputError
+from edgekit.errors import InputError, ManifestError
 from edgekit.manifest import Constant
+from edgekit.records import dump, parse
 from edgekit.runtimes.graph import GraphTensors, TensorSpec
-from edgekit.specs.generation import Cache
+from edgekit.specs.generation import Cache, GenerationSpec
 from edgekit.specs.tensor import Port
 
 IDS = "decoder_input_ids"
@@ -89,6 +90,29 @@ def find_caches(reading: Wiring, written: Wiring, file: str, heads: int | None, 
         kept = ".encoder." in port.value or present not in grown
         found.append(Cache(past=port.value, present=present, kept=kept, empty=_empty(port, file, heads, width)))
     return tuple(found)
+
+
+def complete_generation(table: Mapping[str, Any], wirings: Sequence[Wiring]) -> GenerationSpec:
+    """The spec of a recipe's table and what the decoders' graphs say; wirings: first step's, other steps'.
+
+    Raises ManifestError naming the key, InputError for a cache that cannot be wired.
+    """
+    first, later = wirings[0], wirings[-1]
+    derived = {
+        "ids": IDS,
+        "logits": LOGITS,
+        "embedder": None,
+        "embeds": None,
+        **{
+            key: value if first.reads(value) or later.reads(value) else None
+            for key, value in (("branch", BRANCH), ("attention_mask", MASK), ("position_ids", POSITIONS))
+        },
+        "caches": dump(find_caches(later, first, str(table.get("decoder")), None, None)),
+    }
+    doubled = sorted(derived.keys() & table.keys())
+    if doubled:
+        raise ManifestError(f"generation.{doubled[0]}", "follows from the decoder's graph")
+    return parse(GenerationSpec, {**derived, **table}, key="generation", by_hand=True)
 
 
 def _value(name: str, file: str, encoder_mask: str | None) -> str:

@@ -98,6 +98,7 @@ def _download_wheel(name: str, version: str, scratch: Path, progress: Progress) 
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-input", "--dest", str(scratch)]
     wheel = ["--only-binary=:all:", f"{name}=={version}"]
     platforms = [
+        "--platform=manylinux_2_34_x86_64",
         "--platform=manylinux_2_31_x86_64",
         "--platform=manylinux_2_28_x86_64",
         "--platform=manylinux2014_x86_64",

@@ -30,6 +30,8 @@ ENCODERS = ("encoder_model", "vision_encoder", "audio_encoder")
 USUAL_LENGTH = 20
 """GenerationConfig's max_length."""
 
+SILENCE = 1e-4
+"""-80 dB of full scale, a tenth of a microphone's own noise; models write words of their own under it."""
 MOONSHINE_TOKENS_PER_SECOND = 6.5
 """transformers' Moonshine page: the training data's upper bound, against endless repetition."""
 MOONSHINE_LEAST_SAMPLES = 895
@@ -345,7 +347,7 @@ def _chunks(spec: InputSpec, model_type: str, positions: int) -> Chunks | None:
         return None
     if model_type == "moonshine":
         window = int(positions / MOONSHINE_TOKENS_PER_SECOND) * spec.rate_hz
-        return Chunks(window=window, stride=window // 6, least=MOONSHINE_LEAST_SAMPLES)
+        return Chunks(window=window, stride=window // 6, least=MOONSHINE_LEAST_SAMPLES, silence=SILENCE)
     if spec.length is not None:
-        return Chunks(window=spec.length.samples, stride=spec.length.samples // 6, least=1)
+        return Chunks(window=spec.length.samples, stride=spec.length.samples // 6, least=1, silence=SILENCE)
     return None

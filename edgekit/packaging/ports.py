@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from edgekit.errors import InputError
-from edgekit.runtimes.graph import RuntimeName, Settings, TensorSpec
+from edgekit.runtimes.graph import GraphTensors, RuntimeName, Settings, TensorSpec
 from edgekit.runtimes.loading import load_graph
 from edgekit.specs.tensor import Port
 
@@ -45,6 +45,14 @@ def read_ports(
         tuple(_port(graph, "input", tensors.inputs, name, value, rounding) for name, value in inputs.items()),
         tuple(_port(graph, "output", tensors.outputs, name, value, rounding) for name, value in outputs.items()),
     )
+
+
+def read_tensors(path: Path, runtime: RuntimeName) -> GraphTensors:
+    """The inputs and outputs of a graph file as it declares them."""
+    graph = load_graph(runtime, path, _SETTINGS, None)
+    tensors = graph.spec
+    graph.close()
+    return tensors
 
 
 def read_all_ports(path: Path, runtime: RuntimeName, rounding: Rounding) -> tuple[tuple[Port, ...], tuple[Port, ...]]:

@@ -12,11 +12,13 @@ import numpy as np
 
 from edgekit.errors import InputError, ManifestError, TargetError
 from edgekit.manifest import Constant, GraphSpec, InputSpec, Limits, State
+from edgekit.packaging.decoder_wiring import Wiring, complete_generation, wire_graph
 from edgekit.packaging.draft import LIMITS, Content, Draft, Sample
 from edgekit.packaging.fetch import Progress, Source, fetch
-from edgekit.packaging.ports import read_ports, runtime_of
+from edgekit.packaging.ports import read_ports, read_tensors, runtime_of
 from edgekit.packaging.sampling import generated_sample
 from edgekit.records import Json, Record, dump, parse
+from edgekit.specs.generation import GenerationSpec
 from edgekit.specs.post import Postprocess
 from edgekit.targets import Target, data_folder, load_toml
 
@@ -57,7 +59,10 @@ class RecipeSample(Record):
 
 
 class Recipe(Record):
-    """The whole file. `files`: name in the bundle -> path beside the recipe, or `source:ID`."""
+    """The whole file. `files`: name in the bundle -> path beside the recipe, or `source:ID`.
+
+    generation: a GenerationSpec without what the decoder's graph says by itself (ids, logits, branch, caches, ...).
+    """
 
     name: str
     version: str
@@ -69,6 +74,7 @@ class Recipe(Record):
     inputs: dict[str, InputSpec]
     variants: tuple[Variant, ...]
     postprocess: Postprocess
+    generation: dict[str, Any] | None
     golden: tuple[RecipeSample, ...]
     limits: Limits
 
@@ -160,6 +166,7 @@ def _draft(recipe: Recipe, folder: Path, folders: list[Path], progress: Progress
     samples = tuple(_sample(sample, files, locate) for sample in recipe.golden)
     if not samples:
         samples = (generated_sample(recipe.inputs, files),)
+    graphs, wirings = _graphs(recipe, variant, files)
     return Draft(
         name=recipe.name,
         version=recipe.version,
@@ -167,19 +174,51 @@ def _draft(recipe: Recipe, folder: Path, folders: list[Path], progress: Progress
         license=recipe.license,
         source=recipe.source,
         inputs=recipe.inputs,
-        graphs=tuple(_graph(g, variant, files) for g in variant.graphs),
+        graphs=graphs,
         postprocess=recipe.postprocess,
         files=files,
         samples=samples,
         limits=recipe.limits,
         notes=(f"variant {variant.name} ({variant.runtime}, {variant.precision})",),
+        generation=None if recipe.generation is None else _generation(recipe.generation, wirings),
     )
 
 
-def _graph(graph: RecipeGraph, variant: Variant, files: Mapping[str, Content]) -> GraphSpec:
+def _generation(table: Mapping[str, Any], wirings: list[Wiring]) -> GenerationSpec:
+    if not wirings:
+        raise InputError(f"'generation.decoder' {table.get('decoder')!r} is none of the variant's graphs")
+    try:
+        return complete_generation(table, wirings)
+    except ManifestError as error:
+        raise InputError(f"'{error.key}' {error.problem}") from None
+
+
+def _graphs(
+    recipe: Recipe, variant: Variant, files: Mapping[str, Content]
+) -> tuple[tuple[GraphSpec, ...], list[Wiring]]:
+    """The graphs, and the wiring of those that generate: it follows from their tensors' names."""
+    decoders = [(recipe.generation or {}).get(key) for key in ("decoder", "decoder_with_past")]
+    mask = next((g.inputs["attention_mask"] for g in variant.graphs if "attention_mask" in g.inputs), None)
+    graphs, wirings = [], []
+    for graph in variant.graphs:
+        spec = _graph(graph, variant, files)
+        if graph.name in decoders:
+            wiring = wire_graph(read_tensors(_path(graph, files), spec.runtime), graph.file, mask)
+            wirings.append(wiring)
+            spec = spec.replace(inputs=wiring.inputs, outputs=wiring.outputs, constants=wiring.constants)
+        graphs.append(spec)
+    return tuple(graphs), wirings
+
+
+def _path(graph: RecipeGraph, files: Mapping[str, Content]) -> Path:
     path = files.get(graph.file)
     if not isinstance(path, Path):
         raise InputError(f"graph '{graph.name}': {graph.file} is not among the variant's files")
+    return path
+
+
+def _graph(graph: RecipeGraph, variant: Variant, files: Mapping[str, Content]) -> GraphSpec:
+    path = _path(graph, files)
     rounding = None if graph.rounding == "none" else graph.rounding
     runtime = runtime_of(graph.file)
     inputs, outputs = read_ports(path, runtime, graph.name, graph.inputs, graph.outputs, rounding)

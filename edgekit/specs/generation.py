@@ -91,12 +91,14 @@ class Speech(Record):
 class Chunks(Record):
     """How a long sound is heard: windows of `window` samples that overlap by `stride` on each inner side.
 
-    least: a shorter sound is refused; in samples at the input's rate, as the others.
+    least: a shorter sound is refused; in samples at the input's rate, as the others. silence: a window whose samples lie
+    within it (1.0 is full scale) holds no words and is not asked about: models invent some.
     """
 
     window: int
     stride: int
     least: int
+    silence: float
 
     def check(self) -> None:
         if not 1 <= self.window <= 1 << 28:
@@ -105,6 +107,8 @@ class Chunks(Record):
             raise ManifestError("stride", f"expected less than half of window = {self.window}, got {self.stride}")
         if not 1 <= self.least <= self.window:
             raise ManifestError("least", f"expected 1 to window = {self.window}, got {self.least}")
+        if not 0.0 <= self.silence <= 1.0:
+            raise ManifestError("silence", f"expected 0.0 to 1.0, got {self.silence}")
 
 
 class GenerationSpec(Record):
