@@ -164,10 +164,9 @@ def choose_variant(
     if name is not None:
         if name in variants:
             return name, f"variant {name}: asked for"
-        known = PRECISIONS.get(name, name)
-        same = [v for v, roles in variants.items() if _class_of(roles) == known]
+        same = [v for v, roles in variants.items() if _class_of(roles) == name]
         if len(same) == 1:
-            return same[0], f"variant {same[0]}: the only one of class {known}"
+            return same[0], f"variant {same[0]}: the only one of class {name}"
         raise InputError(f"{folder} has no variant '{name}'", hint=f"one of: {listed}")
     order = list(PRECISIONS)
     for precision in target.precisions:

@@ -137,9 +137,20 @@ def _tensors(graph: Any) -> Iterator[Any]:
 
 
 def _written(onnx: Any, model: Any, path: Path, data_name: str) -> Packed:
-    """The model's bytes; weights that were outside, or are too many for one file, go into one data file."""
-    outside = [t for t in _tensors(model.graph) if t.data_location == onnx.TensorProto.EXTERNAL]
-    data = bytearray()
+    """The model's bytes; weights that were outside, or are too many for one file, go into one data file.
+
+    Small ones come inside: shape inference reads axes and shapes, and only there.
+    """
+    outside, data = [], bytearray()
+    for tensor in _tensors(model.graph):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            blob = _blob(onnx, tensor, path)
+            if len(blob) >= _MINIMUM_OUTSIDE_BYTES:
+                outside.append(tensor)
+                continue
+            del tensor.external_data[:]
+            tensor.data_location = onnx.TensorProto.DEFAULT
+            tensor.raw_data = blob
     if not outside and model.ByteSize() > INSIDE_LIMIT_BYTES:
         outside = [t for t in model.graph.initializer if len(t.raw_data) >= _MINIMUM_OUTSIDE_BYTES]
     for tensor in outside:
