@@ -55,26 +55,39 @@ class Step(NamedTuple):
 def wire(spec: GraphSpec, graph: Graph) -> Step:
     """The step that reads the flow's values, runs the graph and writes its outputs back among them."""
     constants = {c.name: np.array(c.data, NUMPY_NAMES[c.datatype]).reshape(c.shape) for c in spec.constants}
-    feeds = [(p.name, p.value, _to_graph(p)) for p in spec.inputs]
+    feeds = [(p.name, p.value, np.dtype(NUMPY_NAMES[p.datatype]), len(p.shape), _to_graph(p)) for p in spec.inputs]
     fetches = [(p.name, p.value, _from_graph(p.quantization)) for p in spec.outputs]
     single = any(p.shape[:1] == (1,) for p in spec.inputs)
-    ranks = [(p.value, len(p.shape)) for p in spec.inputs]
 
-    def call(inputs: dict[str, Array]) -> dict[str, Array]:
+    def feed(values: dict[str, Array]) -> tuple[dict[str, Array], bool, bool]:
+        """The graph's inputs; whether they have a row axis that the graph has not; whether any has not one row."""
+        inputs, by_row, several = {}, False, False
+        for name, value, dtype, rank, convert in feeds:
+            array = values[value]
+            by_row = by_row or array.ndim > rank
+            inputs[name] = array = array if array.dtype is dtype else convert(array)
+            several = several or (array.ndim > 0 and len(array) != 1)
+        return inputs, by_row, several
+
+    def call(inputs: dict[str, Array], values: dict[str, Array]) -> dict[str, Array]:
+        """Run once; the outputs go into `values`, which is returned."""
         outputs = graph.run(inputs)
-        return {value: convert(outputs[name]) for name, value, convert in fetches}
+        for name, value, convert in fetches:
+            values[value] = outputs[name] if convert is None else convert(outputs[name])
+        return values
 
     def run(values: dict[str, Array], states: States | None) -> None:
-        inputs = {name: convert(values[value]) for name, value, convert in feeds}
-        by_row = any(values[value].ndim > rank for value, rank in ranks)
-        if by_row or (single and any(len(x) != 1 for x in inputs.values() if x.ndim)):
-            values.update(_by_row(call, inputs, constants, keep_axis=not by_row))
-        else:
-            values.update(call({**inputs, **constants}))
+        inputs, by_row, several = feed(values)
+        if by_row or (single and several):
+            values.update(_by_row(lambda row: call(row, {}), inputs, constants, keep_axis=not by_row))
+            return
+        if constants:
+            inputs.update(constants)
+        call(inputs, values)
 
     def run_stateful(values: dict[str, Array], states: States | None) -> None:
-        inputs = {name: convert(values[value]) for name, value, convert in feeds}
-        keep_axis = all(values[value].ndim == rank for value, rank in ranks)
+        inputs, _, _ = feed(values)
+        keep_axis = all(values[value].ndim == rank for _, value, _, rank, _ in feeds)
         values.update(_by_row_stateful(graph, spec, inputs, constants, fetches, states, keep_axis))
 
     return Step(spec, run_stateful if spec.state else run, f"graph:{spec.name}")
@@ -106,9 +119,9 @@ def _to_graph(port: Port) -> Callable[[Array], Array]:
     return lambda x: x if x.dtype == dtype else quantize(x, quantization, dtype.name)
 
 
-def _from_graph(quantization: Quantization | None) -> Callable[[Array], Array]:
+def _from_graph(quantization: Quantization | None) -> Callable[[Array], Array] | None:
     if quantization is None:
-        return lambda x: x
+        return None
     known = quantization
     return lambda x: dequantize(x, known)
 
@@ -132,7 +145,7 @@ def _by_row(
     keep_axis: bool,
 ) -> dict[str, Array]:
     results = [call({**_row(inputs, i, keep_axis), **constants}) for i in range(_rows(inputs))]
-    return {name: np.concatenate([r[name] for r in results]) for name in results[0]}
+    return _joined(results)
 
 
 def _by_row_stateful(
@@ -140,7 +153,7 @@ def _by_row_stateful(
     spec: GraphSpec,
     inputs: Mapping[str, Array],
     constants: Mapping[str, Array],
-    fetches: Sequence[tuple[str, str, Callable[[Array], Array]]],
+    fetches: Sequence[tuple[str, str, Callable[[Array], Array] | None]],
     states: States | None,
     keep_axis: bool,
 ) -> dict[str, Array]:
@@ -151,5 +164,15 @@ def _by_row_stateful(
     for index in range(_rows(inputs)):
         outputs = graph.run({**_row(inputs, index, keep_axis), **constants, **carried})
         carried.update({state.input: outputs[state.output] for state in spec.state})
-        results.append({value: convert(outputs[name]) for name, value, convert in fetches})
+        results.append(
+            {value: convert(outputs[name]) if convert else outputs[name] for name, value, convert in fetches}
+        )
+    kept = {state.output for state in spec.state}
+    return _joined(results, copy=any(name in kept for name, _, _ in fetches))
+
+
+def _joined(results: Sequence[dict[str, Array]], *, copy: bool = False) -> dict[str, Array]:
+    """Rows one below the other; one row alone as it is, unless what the graph carries on must not be shared."""
+    if len(results) == 1 and not copy:
+        return results[0]
     return {name: np.concatenate([r[name] for r in results]) for name in results[0]}

@@ -85,15 +85,17 @@ def _text(spec: TextSpec, limits: Limits, read: Callable[[str], bytes]) -> Prepa
 
 def _tensor(spec: TensorInput) -> Prepare:
     dtype = np.dtype(NUMPY_NAMES[spec.datatype])
-    fixed = [(axis, size) for axis, size in enumerate(spec.shape) if size >= 0]
-    rank = len(spec.shape)
-    name = spec.value
+    shape, name = spec.shape, spec.value
+    fixed = [(axis, size) for axis, size in enumerate(shape) if size >= 0]
+
+    def fits(array: Array) -> bool:
+        return array.ndim == len(shape) and all(array.shape[axis] == size for axis, size in fixed)
 
     def prepare(value: Any, lap: Lap) -> Prepared:
         array = np.asarray(value)
-        if array.dtype != dtype or array.ndim != rank or any(array.shape[axis] != size for axis, size in fixed):
+        if array.dtype != dtype or (array.shape != shape and not fits(array)):
             raise InputError(
-                f"'{name}': expected {dtype.name} of shape {list(spec.shape)}, "
+                f"'{name}': expected {dtype.name} of shape {list(shape)}, "
                 f"got {array.dtype.name} of {list(array.shape)}",
                 hint="-1 is a free axis; convert with numpy's astype and reshape",
             )

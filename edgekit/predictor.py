@@ -134,9 +134,13 @@ class Predictor:
         wanted, finish = finisher(spec, self.read)
 
         def answer(given: Mapping[str, Any], lap: clock.Lap, seen: dict[str, Array]) -> Fields:
-            prepared = self._prepare_all(given, lap)
-            seen.update(self._flow(prepared, wanted, lap))
-            return finish(seen, {keyword: p.context for keyword, p in prepared.items()})
+            contexts = {}
+            for keyword, value in given.items():
+                prepared = self._prepare[keyword](value, lap)
+                seen.update(prepared.values)
+                contexts[keyword] = prepared.context
+            flow.run(self._plan(seen, wanted), seen, lap)
+            return finish(seen, contexts)
 
         def together(values: dict[str, Array], lap: clock.Lap) -> None:
             flow.run(self._plan(values, wanted), values, lap)
@@ -221,11 +225,12 @@ class Predictor:
         timings: dict[str, float] = {}
         lap = clock.start(timings)
         given = {keyword: value for keyword, value in inputs.items() if value is not None}
-        self._check(given)
+        if self._closed or not given or not self._prepare.keys() >= given.keys():
+            self._check(given)
         kind, fields = self._answer(given, lap, seen)
         lap("postprocess")
         timings["total"] = sum(timings.values())
-        return kind(timings=timings, **fields)
+        return results.assemble(kind, fields, timings)
 
     def _check_open(self) -> None:
         if self._closed:

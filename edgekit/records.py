@@ -60,7 +60,7 @@ class Record:
         cls._names = frozenset(cls.fields_)
 
     def __init__(self, **fields: Any) -> None:
-        if fields.keys() != self._names:
+        if len(fields) != len(self._names) or not self._names.issuperset(fields):
             missing = [n for n in self.fields_ if n not in fields]
             unknown = sorted(fields.keys() - self._names)
             raise TypeError(f"{type(self).__name__}: missing {missing}, unknown {unknown}")

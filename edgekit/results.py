@@ -35,6 +35,15 @@ class Result(Record):
         return id(self)
 
 
+def assemble(kind: type[Result], fields: Mapping[str, Any], timings: Mapping[str, float]) -> Result:
+    """`kind(timings=timings, **fields)` in a third of the time, for fields that a task's own function made."""
+    made = kind.__new__(kind)
+    own = made.__dict__
+    own["timings"] = timings
+    own.update(fields)
+    return made
+
+
 def _plain(value: Any) -> Json:
     if isinstance(value, Mapping):
         return {str(k): _plain(v) for k, v in value.items()}

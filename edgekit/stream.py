@@ -61,7 +61,7 @@ class Stream:
             kind, fields = self._finish(values, {})
             lap("postprocess")
             timings["total"] = sum(timings.values())
-            found.append(kind(timings=dict(timings), **fields))
+            found.append(results.assemble(kind, fields, dict(timings)))
             timings.clear()
         return found
 

@@ -34,7 +34,9 @@ def check_tensors(expected: Expected, tensors: Tensors, file: str) -> None:
         array = tensors.get(name)
         if not isinstance(array, np.ndarray):
             raise _wrong_names(expected, tensors, file)
-        if array.dtype != dtype or (array.shape != shape and not fits(array.shape, shape)):
+        if (array.dtype is not dtype and array.dtype != dtype) or (
+            array.shape != shape and not fits(array.shape, shape)
+        ):
             raise GraphRefused(
                 f"{file}: input {name!r}: expected {describe(str(dtype), shape)}, "
                 f"got {describe(str(array.dtype), array.shape)}"

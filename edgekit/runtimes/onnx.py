@@ -238,14 +238,25 @@ class OnnxBinding:
     def run(self, tensors: Tensors) -> dict[str, Array]:
         """One step; see Binding.run. After an error the state is that of the last step that succeeded."""
         session = self._graph.session()
-        self._give(tensors)
+        turn = self._turn
+        buffers = self._inputs[turn]
+        for name, array in tensors.items():
+            buffer = buffers.get(name)
+            if buffer is None or getattr(array, "dtype", None) is not buffer.dtype or array.shape != buffer.shape:
+                self._give(tensors)  # says what is wrong, or takes another byte order and subclasses of arrays
+                break
+        else:
+            for name, array in tensors.items():
+                buffers[name][...] = array
+        if self._missing:
+            self._missing -= tensors.keys()
         if self._missing:
             raise GraphRefused(f"{self._graph.file}: inputs {sorted(self._missing)} have not been given")
         try:
-            session.run_with_iobinding(self._bindings[self._turn])
+            session.run_with_iobinding(self._bindings[turn])
         except Exception as error:
             raise _run_error(self._graph.file, error) from None
-        self._turn = 1 - self._turn
+        self._turn = 1 - turn
         return {name: array.copy() for name, array in self._results.items()}
 
     def state(self) -> dict[str, Array]:
