@@ -17,7 +17,7 @@ LAYERS = [
     {"records", "clock"},
     {"specs", "results"},
     {"manifest", "storage"},
-    {"container", "stamps", "targets", "formats"},
+    {"container", "stamps", "targets", "formats", "installed", "requirements"},
     {"bundle", "preprocess", "postprocess", "runtimes"},
     {"inputs", "flow", "sides", "token_choice", "transcript", "wishes", "detokenize"},
     {"generate", "batch"},

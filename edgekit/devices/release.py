@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
 
 from edgekit.bundle import open_bundle
 from edgekit.container import local_header, open_container, verify
-from edgekit.errors import InputError
-from edgekit.manifest import MANIFEST_NAME, FileFact, check_file_name, parse_manifest
-from edgekit.records import Record, dump_canonical, load_json, parse
-
-RECORD_NAME = "release.json"
-BUNDLE_FOLDER = "bundle"
-"""A release folder holds these two: which bundle, layer and settings; and the verified folder that is loaded."""
-
-NO_LAYER = "interpreter"
-"""The layer of a release that runs in an interpreter which has edgekit already; the settings say which."""
-
-_APP = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+from edgekit.installed import BUNDLE_FOLDER as BUNDLE_FOLDER
+from edgekit.installed import NO_LAYER as NO_LAYER
+from edgekit.installed import RECORD_NAME as RECORD_NAME
+from edgekit.installed import ReleaseRecord as ReleaseRecord
+from edgekit.installed import app_folder as app_folder
+from edgekit.installed import check_app as check_app
+from edgekit.installed import layer_folder as layer_folder
+from edgekit.installed import parse_record as parse_record
+from edgekit.installed import release_folder as release_folder
+from edgekit.installed import release_id as release_id
+from edgekit.installed import state_file as state_file
+from edgekit.manifest import MANIFEST_NAME, FileFact, parse_manifest
+from edgekit.records import Record
 
 
 class Content(Record):
@@ -51,50 +50,10 @@ class Layer(Record):
     contents: tuple[Content, ...]
 
 
-class ReleaseRecord(Record):
-    """What `release.json` says: which bundle, layer and settings, and every file of the bundle, manifest included."""
-
-    format: Literal[1]
-    app: str
-    bundle: str
-    name: str
-    version: str
-    layer: str
-    settings: dict[str, Any]
-    files: dict[str, FileFact]
-
-    def check(self) -> None:
-        for name in self.files:
-            check_file_name(name, "files")
-
-    @property
-    def id(self) -> str:
-        """The release's id."""
-        return release_id(self.bundle, self.layer, self.settings)
-
-
-def release_id(bundle: str, layer: str, settings: Mapping[str, Any]) -> str:
-    """sha256 over the canonical JSON of the three."""
-    three = {"bundle": bundle, "layer": layer, "settings": settings}
-    return hashlib.sha256(dump_canonical(three)).hexdigest()
-
-
-def parse_record(data: bytes) -> ReleaseRecord:
-    """The record in these bytes; raises ManifestError."""
-    return parse(ReleaseRecord, load_json(data))
-
-
 def inline(path: str, data: bytes) -> Content:
     """A file whose bytes are made here."""
     digest = hashlib.sha256(data).hexdigest()
     return Content(path=path, size=len(data), sha256=digest, source=None, start=0, data=data)
-
-
-def check_app(app: str) -> str:
-    """The name itself; raises InputError when it is not one."""
-    if not _APP.fullmatch(app) or app.endswith("."):
-        raise InputError(f"{app[:80]!r} is not an app name: [a-z0-9][a-z0-9._-]*, at most 64 characters")
-    return app
 
 
 def read_payload(source: Path) -> Payload:
@@ -125,26 +84,6 @@ def payload_of(data: bytes, files: Mapping[str, FileFact], places: Mapping[str, 
     return Payload(
         digest=digest, name=manifest.name, version=manifest.version, contents=(inline(MANIFEST_NAME, data), *contents)
     )
-
-
-def layer_folder(root: str, digest: str) -> str:
-    """Where a layer lives."""
-    return f"{root}/layers/{digest}"
-
-
-def app_folder(root: str, app: str) -> str:
-    """Where an app lives."""
-    return f"{root}/apps/{check_app(app)}"
-
-
-def release_folder(root: str, app: str, release: str) -> str:
-    """Where a release lives."""
-    return f"{app_folder(root, app)}/releases/{release}"
-
-
-def state_file(root: str, app: str) -> str:
-    """Where an app's state is."""
-    return f"{app_folder(root, app)}/state.json"
 
 
 def restart_file(root: str, app: str) -> str:
