@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import re
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from edgekit import __version__
+from edgekit.cli_devices import deploy, doctor, remove, rollback, status
+from edgekit.cli_options import answers_option as _answers
+from edgekit.cli_options import duration as _duration
+from edgekit.cli_options import files_option as _files
+from edgekit.cli_options import json_option as _json
+from edgekit.cli_options import numbers as _numbers
+from edgekit.cli_options import print_answer as _print
+from edgekit.cli_options import share as _share
+from edgekit.cli_options import takes_inputs as _takes_inputs
+from edgekit.cli_options import target_option as _target
+from edgekit.cli_options import variant_option as _variant
 from edgekit.errors import EdgekitError
 from edgekit.terminal import ProgressLine, say
-
-Command = Callable[..., Any]
 
 
 class _Edgekit(click.Group):
@@ -35,73 +41,6 @@ def _fail(error: EdgekitError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
-def _print(value: Any, as_json: bool) -> None:
-    click.echo(json.dumps(value.to_dict() if hasattr(value, "to_dict") else value) if as_json else str(value))
-
-
-_target = click.option("--target", metavar="T", help="Kind of device (see `edgekit targets`); default: this machine's.")
-_variant = click.option("--variant", metavar="V", help="Variant of the model, e.g. int8; default: the target's order.")
-_files = click.option(
-    "--files", multiple=True, type=click.Path(path_type=Path), help="Folder with files that the recipe does not hold."
-)
-
-
-def _read_answers(ctx: click.Context, option: click.Parameter, given: tuple[str, ...]) -> dict[str, str]:
-    pairs = [answer.partition("=") for answer in given]
-    if not all(equals for _, equals, _ in pairs):
-        raise click.BadParameter("expected KEY=VALUE")
-    return {key: value for key, _, value in pairs}
-
-
-_answers = click.option(
-    "--set",
-    "answers",
-    multiple=True,
-    metavar="KEY=VALUE",
-    callback=_read_answers,
-    help="Answer what the source does not say (packaging names the keys).",
-)
-_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_inputs = (
-    click.option("--image", metavar="FILE", help="Picture: JPEG, PNG, BMP or WebP."),
-    click.option("--audio", metavar="FILE", help="Sound: WAV, FLAC, OGG or MP3."),
-    click.option("--text", "texts", multiple=True, metavar="S", help="Text; several are candidates."),
-)
-
-
-def _takes_inputs(command: Command) -> Command:
-    for option in reversed(_inputs):
-        command = option(command)
-    return command
-
-
-def _numbers(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Whole numbers separated by commas."""
-    if value is None:
-        return None
-    if not re.fullmatch(r"[1-9]\d{0,5}(,[1-9]\d{0,5})*", value):
-        raise click.BadParameter(f"expected numbers from 1 like 1,2,4, got {value!r}")
-    return tuple(int(part) for part in value.split(","))
-
-
-def _duration(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
-    """Seconds, or a number with s, m or h."""
-    if value is None:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", value)
-    if match is None:
-        raise click.BadParameter(f"expected a time like 90, 30s, 10m or 1h, got {value!r}")
-    return float(match[1]) * {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}[match[2]]
-
-
-def _share(ctx: click.Context, option: click.Parameter, value: str) -> float:
-    """A percentage as a share of 1."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?) ?%", value)
-    if match is None:
-        raise click.BadParameter(f"expected a percentage like 10%, got {value!r}")
-    return float(match[1]) / 100.0
-
-
 @click.group(cls=_Edgekit, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="edgekit")
 def main() -> None:
@@ -113,6 +52,10 @@ def main() -> None:
     edgekit predict tridigit.edgekit --image seven.png --text seven --text two
     edgekit profile tridigit.edgekit
     """
+
+
+for _command in (deploy, status, rollback, remove, doctor):
+    main.add_command(_command)
 
 
 @main.command()
@@ -168,85 +111,6 @@ def predict(bundle: str, image: str | None, audio: str | None, texts: tuple[str,
 
     operations.named_files(image, audio)
     _print(operations.predict(bundle, image=image, audio=audio, texts=texts), as_json)
-
-
-@main.command()
-@click.argument("source")
-@click.argument("devices", nargs=-1, required=True)
-@click.option("--app", metavar="NAME", help="Name on the device; default: the bundle's.")
-@_target
-@_variant
-@_files
-@_answers
-@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
-@click.option("--restart", metavar="CMD", help="Run this on the device after the switch.")
-@click.option("--allow-downgrade", is_flag=True, help="Accept an older version than the one that runs.")
-@click.option("--force", is_flag=True, help="Try again a release that failed its check before.")
-@click.option(
-    "--wheel", "wheels", multiple=True, type=click.Path(path_type=Path), help="Wheel for the layer (vendor builds)."
-)
-@click.option("--offline", type=click.Path(path_type=Path), help="Folder of wheels instead of the package index.")
-@click.option("--unverified", is_flag=True, help="Accept a device that cannot run the golden check.")
-@_json
-def deploy(source: str, devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
-    """Put SOURCE (bundle, recipe or folder) on each of DEVICES, check it there, then switch to it.
-
-    \b
-    edgekit deploy tridigit.edgekit local:/tmp/device
-    edgekit deploy tridigit pi@raspberrypi.local --target raspberry-pi-5
-    """
-    from edgekit.operations import deploy as operations
-
-    with ProgressLine() as progress:
-        outcome = operations.deploy(source, list(devices), progress=progress, note=say, **options)
-    _print(outcome, as_json)
-    if outcome.exit_code:
-        sys.exit(outcome.exit_code)
-
-
-@main.command()
-@click.argument("device")
-@click.argument("app", required=False)
-@_json
-def status(device: str, app: str | None, as_json: bool) -> None:
-    """Say what DEVICE runs: each app's release, the one before, and those that failed.
-
-    \b
-    edgekit status local:/tmp/device
-    """
-    from edgekit.operations import deploy as operations
-
-    _print(operations.status(device, app), as_json)
-
-
-@main.command()
-@click.argument("device")
-@click.argument("app")
-@_json
-def rollback(device: str, app: str, as_json: bool) -> None:
-    """Switch APP on DEVICE back to the release before.
-
-    \b
-    edgekit rollback local:/tmp/device tridigit
-    """
-    from edgekit.operations import deploy as operations
-
-    _print(operations.rollback(device, app), as_json)
-
-
-@main.command()
-@click.argument("device")
-@click.argument("app")
-@_json
-def remove(device: str, app: str, as_json: bool) -> None:
-    """Take APP and its releases off DEVICE.
-
-    \b
-    edgekit remove local:/tmp/device tridigit
-    """
-    from edgekit.operations import deploy as operations
-
-    _print(operations.remove(device, app), as_json)
 
 
 @main.command()
@@ -343,20 +207,6 @@ def inspect(source: str, target: str | None, shapes: tuple[str, ...], as_json: b
 
     given = dict(operations.parse_shape(shape) for shape in shapes)
     _print(operations.inspect(source, target=target, shapes=given), as_json)
-
-
-@main.command()
-@click.argument("device", required=False)
-@_json
-def doctor(device: str | None, as_json: bool) -> None:
-    """Say what DEVICE (default: this machine) is, and what stands in the way, with a line to copy for each finding.
-
-    \b
-    edgekit doctor pi@raspberrypi.local
-    """
-    from edgekit.operations import deploy as operations
-
-    _print(operations.doctor(device), as_json)
 
 
 @main.command()

@@ -26,6 +26,8 @@ LAYERS = [
     {"golden", "apps"},
     {"packaging", "compression", "devices", "profiling"},
     {"operations", "terminal"},
+    {"cli_options"},
+    {"cli_devices"},
     {"cli"},
     {"__main__"},
 ]

@@ -1,0 +1,105 @@
+"""The commands that change or ask devices: deploy, status, rollback, remove, doctor, devices."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgekit.cli_options import answers_option, files_option, json_option, print_answer, target_option, variant_option
+from edgekit.terminal import ProgressLine, say
+
+
+@click.command()
+@click.argument("source")
+@click.argument("devices", nargs=-1, required=True)
+@click.option("--app", metavar="NAME", help="Name on the device; default: the bundle's.")
+@target_option
+@variant_option
+@files_option
+@answers_option
+@click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
+@click.option("--restart", metavar="CMD", help="Run this on the device after the switch.")
+@click.option("--allow-downgrade", is_flag=True, help="Accept an older version than the one that runs.")
+@click.option("--force", is_flag=True, help="Try again a release that failed its check before.")
+@click.option(
+    "--wheel", "wheels", multiple=True, type=click.Path(path_type=Path), help="Wheel for the layer (vendor builds)."
+)
+@click.option("--offline", type=click.Path(path_type=Path), help="Folder of wheels instead of the package index.")
+@click.option("--unverified", is_flag=True, help="Accept a device that cannot run the golden check.")
+@json_option
+def deploy(source: str, devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
+    """Put SOURCE (bundle, recipe or folder) on each of DEVICES, check it there, then switch to it.
+
+    \b
+    edgekit deploy tridigit.edgekit local:/tmp/device
+    edgekit deploy tridigit pi@raspberrypi.local --target raspberry-pi-5
+    """
+    from edgekit.operations import deploy as operations
+
+    with ProgressLine() as progress:
+        outcome = operations.deploy(source, list(devices), progress=progress, note=say, **options)
+    print_answer(outcome, as_json)
+    if outcome.exit_code:
+        sys.exit(outcome.exit_code)
+
+
+@click.command()
+@click.argument("device")
+@click.argument("app", required=False)
+@json_option
+def status(device: str, app: str | None, as_json: bool) -> None:
+    """Say what DEVICE runs: each app's release, the one before, and those that failed.
+
+    \b
+    edgekit status local:/tmp/device
+    """
+    from edgekit.operations import deploy as operations
+
+    print_answer(operations.status(device, app), as_json)
+
+
+@click.command()
+@click.argument("device")
+@click.argument("app")
+@json_option
+def rollback(device: str, app: str, as_json: bool) -> None:
+    """Switch APP on DEVICE back to the release before.
+
+    \b
+    edgekit rollback local:/tmp/device tridigit
+    """
+    from edgekit.operations import deploy as operations
+
+    print_answer(operations.rollback(device, app), as_json)
+
+
+@click.command()
+@click.argument("device")
+@click.argument("app")
+@json_option
+def remove(device: str, app: str, as_json: bool) -> None:
+    """Take APP and its releases off DEVICE.
+
+    \b
+    edgekit remove local:/tmp/device tridigit
+    """
+    from edgekit.operations import deploy as operations
+
+    print_answer(operations.remove(device, app), as_json)
+
+
+@click.command()
+@click.argument("device", required=False)
+@json_option
+def doctor(device: str | None, as_json: bool) -> None:
+    """Say what DEVICE (default: this machine) is, and what stands in the way, with a line to copy for each finding.
+
+    \b
+    edgekit doctor pi@raspberrypi.local
+    """
+    from edgekit.operations import deploy as operations
+
+    print_answer(operations.doctor(device), as_json)
