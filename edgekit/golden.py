@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import BundleError, EdgekitError
+from edgekit.golden_decisions import settled
 from edgekit.manifest import ExpectedTensor, GoldenSample
 from edgekit.records import Json, Record, dump
+from edgekit.specs.post import Detections
 from edgekit.specs.tensor import DATATYPES, NUMPY_NAMES
 
 if TYPE_CHECKING:
@@ -82,8 +84,13 @@ def _check_sample(predictor: Predictor, sample: GoldenSample) -> list[Deviation]
         return [_failure(sample.name, "predict", error.message)]
     found = [_check_tensor(sample, expected, values, predictor.read) for expected in sample.tensors]
     if sample.result is not None:
-        found.append(compare_results(sample.name, sample.result, result, sample.tolerance))
+        found.append(compare_results(sample.name, sample.result, result, sample.tolerance, _threshold(predictor)))
     return found
+
+
+def _threshold(predictor: Predictor) -> float:
+    spec = predictor.manifest.postprocess
+    return spec.threshold if isinstance(spec, Detections) else 0.0
 
 
 def run_sample(
@@ -184,14 +191,16 @@ def compare_tensors(sample: str, name: str, stage: str, want: Array, got: Array,
     )
 
 
-def compare_results(sample: str, want: Json, got: Json, tolerance: float) -> Deviation:
+def compare_results(sample: str, want: Json, got: Json, tolerance: float, threshold: float = 0.0) -> Deviation:
     """Numbers within the tolerance of the largest among them, names and ids the same.
 
     The winning label may differ when the expected margin over the runner-up is below the tolerance. So may generated
-    tokens from the first on whose margin is below it: what follows another token cannot be compared.
+    tokens from the first on whose margin is below it: what follows another token cannot be compared. Pixels, boxes,
+    entities and letters that were decided narrowly: see golden_decisions; threshold: what a box had to score.
     """
     if isinstance(want, dict) and isinstance(got, dict) and MARGINS in want:
         return _compare_text(sample, want, got, tolerance)
+    want, got = settled(want, got, tolerance, threshold)
     numbers_want, numbers_got, problems = list[float](), list[float](), list[str]()
     _flatten(want, got, "", numbers_want, numbers_got, problems)
     decided = [p for p in problems if p.startswith(".label:")]

@@ -430,7 +430,7 @@ def test_variants_that_are_not_there_are_listed(tmp_path: Path) -> None:
     output = refused(folder, "--variant", "fp16")
     assert "no variant 'fp16'" in output
     assert "one of: fp32, q4, uint8" in output
-    with packed(folder, "--variant", "int8") as predictor:
+    with packed(folder, "--variant", "int8") as predictor:  # a class: the first that the target prefers
         assert predictor.manifest.graphs[0].file == "model_uint8.onnx"
 
 

@@ -53,6 +53,7 @@ def opened(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[O
             command = ["package", str(shared / "zoo" / case / "model"), "--variant", variant, "-o", str(output)]
             result = CliRunner().invoke(main, [*command, "--target", "linux-x86_64"])
             assert result.exit_code == 0, result.output
+            assert ("of its scale from float32 on a drawn sample" in result.output) == (variant != "fp32")
             kept[case, variant] = load(output, text_memory=0)
         return kept[case, variant]
 

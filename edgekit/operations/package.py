@@ -65,6 +65,11 @@ def package(
         note(line)
     path = output or Path(f"{draft.name}.edgekit")
     manifest, digest = build(draft, target, path)
+    if _is_hub_folder(Path(source)):
+        from edgekit.packaging.deviation import deviation_from_float32
+
+        for line in deviation_from_float32(Path(source), path, draft, target, task=task, answers=answers):
+            note(line)
     return Packed(
         path=str(path),
         digest=digest,
@@ -116,7 +121,7 @@ def read_source(
 
         folder = download(source, variant, target)
         return read_huggingface(folder, target, variant=variant, task=task, answers=answers, source=source)
-    if path.is_dir():
+    if _is_hub_folder(path):
         from edgekit.packaging.huggingface import read_huggingface
 
         return read_huggingface(path, target, variant=variant, task=task, answers=answers)
@@ -125,6 +130,10 @@ def read_source(
 
         return read_tflite(path, answers)
     raise InputError(f"'{source}' is no recipe, folder or model file", hint=f"a path, or one of: {', '.join(recipes)}")
+
+
+def _is_hub_folder(path: Path) -> bool:
+    return path.is_dir() and not (path / "recipe.toml").is_file()
 
 
 def is_bundle(path: Path) -> bool:

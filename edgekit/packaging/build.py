@@ -42,11 +42,7 @@ def build(draft: Draft, target: Target, output: Path) -> tuple[Manifest, str]:
         stage.mkdir()
         if target.supports is not None:
             draft = android.prepare(draft, target, Path(scratch))
-        for name, content in sorted(draft.files.items()):
-            _place(content, stage / name)
-        manifest = _manifest(draft, target, stage, ())
-        check_fit(manifest, target)
-        _write_manifest(manifest, stage)
+        check_fit(lay_out(draft, target, stage), target)
         with load(stage, verify="full", text_memory=0) as predictor:
             samples = tuple(_golden(predictor, draft, sample, stage) for sample in draft.samples)
         manifest = _manifest(draft, target, stage, samples)
@@ -60,6 +56,15 @@ def build(draft: Draft, target: Target, output: Path) -> tuple[Manifest, str]:
             return (stage / name).open("rb")
 
         return manifest, write_bundle(output, manifest, read_file)
+
+
+def lay_out(draft: Draft, target: Target, stage: Path) -> Manifest:
+    """The files and the manifest of a draft in a folder, its golden samples not yet run: `load` takes it."""
+    for name, content in sorted(draft.files.items()):
+        _place(content, stage / name)
+    manifest = _manifest(draft, target, stage, ())
+    _write_manifest(manifest, stage)
+    return manifest
 
 
 def _place(content: Content, path: Path) -> None:

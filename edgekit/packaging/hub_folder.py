@@ -157,19 +157,17 @@ def choose_variant(
 ) -> tuple[str, str]:
     """The variant of this name, else the first by the target's order, and a note that says why.
 
-    `int8` and `int4` also name the folder's only variant of that class. Raises InputError listing those there are,
-    TargetError when none runs on the target.
+    A class (`float32`, `float16`, `int8`, `int4`) names the first of that class. Raises InputError listing those there
+    are, TargetError when none runs on the target.
     """
     listed = ", ".join(variants) or "none"
     if name is not None:
         if name in variants:
             return name, f"variant {name}: asked for"
-        same = [v for v, roles in variants.items() if _class_of(roles) == name]
-        if len(same) == 1:
-            return same[0], f"variant {same[0]}: the only one of class {name}"
-        raise InputError(f"{folder} has no variant '{name}'", hint=f"one of: {listed}")
+        if not any(_class_of(roles) == name for roles in variants.values()):
+            raise InputError(f"{folder} has no variant '{name}'", hint=f"one of: {listed}")
     order = list(PRECISIONS)
-    for precision in target.precisions:
+    for precision in target.precisions if name is None else (name,):
         for runtime in target.runtimes:
             wanted = "litert" if runtime == "tflite-runtime" else runtime
             fitting = [

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import InputError
+from edgekit.errors import EdgekitError, InputError
 from edgekit.manifest import GraphSpec, InputSpec
 from edgekit.packaging.draft import LIMITS, Content, Draft, Sample
 from edgekit.packaging.hf_graphs import Side, Staged, find_output, graph_spec, stage
@@ -77,6 +77,18 @@ def read_huggingface(
         limits=LIMITS,
         notes=(why, *notes),
     )
+
+
+def read_reference(
+    path: Path, target: Target, draft: Draft, *, task: str | None, answers: Mapping[str, str]
+) -> Draft | None:
+    """The float32 ONNX draft of the folder that this draft is another variant of; None where there is none."""
+    if all(g.precision == "float32" and g.runtime == "onnxruntime" for g in draft.graphs):
+        return None
+    try:
+        return read_huggingface(path, target, variant="fp32", task=task, answers=answers)
+    except EdgekitError:
+        return None
 
 
 Parts = tuple[dict[str, InputSpec], tuple[GraphSpec, ...], Postprocess, tuple[str, ...]]
