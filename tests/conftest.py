@@ -56,3 +56,29 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         del os.environ["EDGEKIT_CACHE"]
     else:
         os.environ["EDGEKIT_CACHE"] = before
+
+
+SLOW = {
+    "test_audio_hostile",
+    "test_bundle_container",
+    "test_bundle_faults",
+    "test_bundle_swaps",
+    "test_deploy_crashdisk",
+    "test_deploy_faults",
+    "test_deploy_lock",
+    "test_deploy_sabotage",
+    "test_image_hostile",
+    "test_models",
+    "test_predictor",
+    "test_profile_html",
+    "test_profile_predictor",
+    "test_runtime_memory",
+}
+"""Modules of thousands of cases or real time: they run once in CI, on one Python."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the slow modules in one place."""
+    for item in items:
+        if item.path.stem in SLOW:
+            item.add_marker(pytest.mark.slow)
