@@ -23,6 +23,7 @@ LAYERS = [
     {"generate", "batch"},
     {"stream", "writer"},
     {"predictor"},
+    {"golden_decisions"},
     {"golden", "apps"},
     {"packaging", "compression", "devices", "profiling"},
     {"operations", "terminal"},
