@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from functools import partial
 from os import PathLike
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -18,9 +18,10 @@ from edgekit.manifest import GraphSpec, Manifest
 from edgekit.postprocess import Fields, finisher
 from edgekit.runtimes.checks import check_ports
 from edgekit.runtimes.graph import Graph, Settings
-from edgekit.runtimes.loading import load_graph, load_with_fallback, load_workers
+from edgekit.runtimes.loading import confirmed, load_graph, load_with_fallback, load_workers
 from edgekit.sides import Sides
 from edgekit.specs.post import Embeddings, Generated, Similarity
+from edgekit.stamps import graph_cache
 from edgekit.stream import Stream, refuse_unless_streamable, taker
 
 if TYPE_CHECKING:
@@ -69,6 +70,18 @@ def load(
     return Predictor(bundle, settings, fallback=fallback, text_memory=text_memory, workers=workers)
 
 
+class Hold(Protocol):
+    """What keeps a deployed release in its place while a predictor is open (see apps.load_app)."""
+
+    release: str
+
+    def is_current(self) -> bool:
+        """Whether the app still runs this release."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Predictor:
     """Answers predict for one bundle; may be called from several threads; close it or use it in `with`."""
 
@@ -79,6 +92,7 @@ class Predictor:
         self.digest: str = bundle.digest
         self._bundle = bundle
         self._closed = False
+        self._hold: Hold | None = None
         self._graphs: dict[str, Graph] = {}
         self._plans: dict[tuple[str, ...], tuple[flow.Step, ...]] = {}
         try:
@@ -96,6 +110,19 @@ class Predictor:
             self.close()
             raise
 
+    def hold(self, hold: Hold) -> None:
+        """Keep this until the predictor is closed."""
+        self._hold = hold
+
+    @property
+    def release(self) -> str | None:
+        """The id of the deployed release that this is, None for a bundle that was loaded by its path."""
+        return self._hold.release if self._hold else None
+
+    def is_current(self) -> bool:
+        """False once the app that `load_app` loaded runs another release: close this one and load the app again."""
+        return self._hold is None or self._hold.is_current()
+
     def read(self, name: str) -> bytes:
         """The bytes of a small file of the bundle (labels, golden samples)."""
         return self._bundle.read(name, READ_LIMIT_BYTES)
@@ -104,11 +131,15 @@ class Predictor:
         if spec.runtime == "litert":
             settings = settings.replace(providers=())
         data = self._bundle.path_for_loading(spec.data) if spec.data else None
+        names = [name for name in (spec.file, spec.data) if name is not None]
+        kept = graph_cache(self._bundle.path, [self.manifest.files[name].sha256 for name in names])
+        settings = settings.replace(cache=kept)
         opener = load_with_fallback if fallback else load_graph
         graph = load_workers(opener(spec.runtime, self._bundle.path_for_loading(spec.file), settings, data), workers)
         self._graphs[spec.name] = graph
-        for name in filter(None, (spec.file, spec.data)):
+        for name in names:
             self._bundle.confirm(name)
+        confirmed(graph)
         check_ports(spec, graph.spec)
         return graph
 
@@ -269,6 +300,8 @@ class Predictor:
         for graph in self._graphs.values():
             graph.close()
         self._bundle.close()
+        if self._hold:
+            self._hold.close()
 
     def __enter__(self) -> Predictor:
         return self

@@ -39,6 +39,18 @@ def cache_folder() -> Path:
         raise BundleError("there is no home folder for the cache", hint="set EDGEKIT_CACHE to a folder") from None
 
 
+def graph_cache(bundle: Path, digests: Iterable[str]) -> str:
+    """Where the names of what runtimes keep of one graph begin; digests: of its files.
+
+    In `<root>/caches` for the bundle of a release, `<root>/apps/<app>/releases/<id>/bundle`, else in the user's cache.
+    Raises BundleError where there is no home folder.
+    """
+    above = bundle.resolve().parents
+    release = len(above) > 4 and (above[1].name, above[3].name) == ("releases", "apps")
+    folder = above[4] / "caches" if release else cache_folder() / "graphs"
+    return str(folder / hashlib.sha256(" ".join(digests).encode()).hexdigest()[:32])
+
+
 def stamp_holds(path: str, digest: str, files: Mapping[str, Identity]) -> bool:
     """Whether the files at this real path were hashed before and are the same ones, unchanged."""
     expected = _content(digest, files)

@@ -81,7 +81,7 @@ class Settings(Record):
 
     threads: intra-op threads, 0 = the runtime's own choice. spinning: whether idle workers spin (costs CPU
     between paced calls). providers: execution providers in order of preference, () = CPU only.
-    cache: directory for optimised graphs and weight caches, or null.
+    cache: path that the names of what a runtime keeps of this very graph begin with, or null.
     """
 
     threads: int

@@ -40,11 +40,11 @@ def load_with_fallback(
 
 def load_workers(graph: Graph, count: int) -> Graph:
     """`count` equal graphs behind one, where a graph runs one call at a time; others take calls as they come."""
-    from edgekit.runtimes.workers import Workers
-
     clone = getattr(graph, "clone", None)
     if count == 1 or clone is None:
         return graph
+    from edgekit.runtimes.workers import Workers
+
     graphs = [graph]
     try:
         for _ in range(count - 1):
@@ -54,6 +54,13 @@ def load_workers(graph: Graph, count: int) -> Graph:
             opened.close()
         raise
     return Workers(graphs)
+
+
+def confirmed(graph: Graph) -> None:
+    """Tell a graph that its file was the verified one all the time, so that its cache may be used from now on."""
+    keep = getattr(graph, "keep", None)
+    if keep is not None:
+        keep()
 
 
 def installed() -> dict[str, str]:

@@ -6,15 +6,13 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit.errors import BackendError, ClosedError, EdgekitError, GraphRefused, ProviderInactive, RuntimeMissing
-from edgekit.formats import mapped
-from edgekit.formats.external import check_external_data, plain_file_size
-from edgekit.formats.onnx import parse_onnx
-from edgekit.formats.ort import is_ort, parse_ort
+from edgekit.runtimes import optimised
 from edgekit.runtimes.checks import check_carry, check_tensors, expected_tensors
 from edgekit.runtimes.graph import Array, Binding, GraphTensors, Settings, Tensors, TensorSpec
 from edgekit.runtimes.steps import Steps
@@ -65,11 +63,29 @@ def load(path: str | os.PathLike[str], settings: Settings, *, data: str | os.Pat
     runtime = _onnxruntime()
     path = os.fspath(path)
     file = os.path.basename(path)
-    ort, opsets = _check_file(path, file, None if data is None else os.fspath(data))
+    outside = None if data is None else os.fspath(data)
     providers = _available_providers(runtime, settings, file)
-    options = _options(runtime, settings, ort=ort)
+    opsets: Mapping[str, int] = {}
+
+    def open_session(where: str, options: Any) -> Any:
+        return runtime.InferenceSession(where, sess_options=options, providers=providers, enable_fallback=False)
+
+    kept = None
+    if settings.cache is not None and providers == [CPU]:
+        kept = optimised.entry_for(settings.cache, runtime.__version__)
     try:
-        session = runtime.InferenceSession(path, sess_options=options, providers=providers, enable_fallback=False)
+        session = kept and _load_kept(runtime, settings, kept, open_session)
+        if session is not None:
+            return OnnxGraph(runtime, session, file, None)
+        ort, opsets = _check_file(path, file, outside)
+        if kept and not ort:
+            options = _options(runtime, settings, ort=False)
+            session = optimised.load_and_keep(kept, [path, *filter(None, [outside])], options, open_session)
+        if session is None:
+            kept = None
+            session = open_session(path, _options(runtime, settings, ort=ort))
+    except EdgekitError:
+        raise
     except Exception as error:
         raise _load_error(file, opsets, error, runtime.__version__) from None
     active = session.get_providers()
@@ -78,11 +94,23 @@ def load(path: str | os.PathLike[str], settings: Settings, *, data: str | os.Pat
             f"{file}: expected {', '.join(settings.providers)} to run it, got {', '.join(active)}",
             hint="the provider's own libraries (CUDA, cuDNN, TensorRT) are missing or do not match onnxruntime",
         )
-    return OnnxGraph(runtime, session, file)
+    return OnnxGraph(runtime, session, file, kept)
+
+
+def _load_kept(runtime: Any, settings: Settings, entry: Path, open_session: optimised.Open) -> Any:
+    options = _options(runtime, settings, ort=False)
+    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL  # it was, before it was kept
+    return optimised.load_kept(entry, options, open_session)
 
 
 def _check_file(path: str, file: str, data: str | None) -> tuple[bool, dict[str, int]]:
     """Whether it is a .ort file, and its opsets; outside weights, if any, are all in `data`."""
+    # A second load has what was kept of the graph and needs no reader.
+    from edgekit.formats import mapped
+    from edgekit.formats.external import check_external_data, plain_file_size
+    from edgekit.formats.onnx import parse_onnx
+    from edgekit.formats.ort import is_ort, parse_ort
+
     with mapped(path, file) as content:
         ort = is_ort(content)
         model = parse_ort(content, file) if ort else parse_onnx(content, file)
@@ -141,7 +169,8 @@ def _cpu_description() -> str:
 class OnnxGraph:
     """A session; calls from several threads run side by side."""
 
-    def __init__(self, runtime: Any, session: Any, file: str) -> None:
+    def __init__(self, runtime: Any, session: Any, file: str, kept: Path | None) -> None:
+        self._kept = kept
         self._runtime = runtime
         self._session: Any = session
         self.file = file
@@ -183,6 +212,12 @@ class OnnxGraph:
             return OnnxBinding(self, self._runtime, carry, initial)
         # Arrays go in and come out of a session without a copy; binding anew in each step costs more than it saves.
         return Steps(self._spec, lambda given, first: self.run(given), carry, initial, self.file)
+
+    def keep(self) -> None:
+        """What was kept of this graph may be used from now on: its file was the verified one while it was loaded."""
+        if self._kept is not None:
+            optimised.trust(self._kept)
+            self._kept = None
 
     def close(self) -> None:
         """Free the session when the calls that are under way have ended; a second call does nothing."""
