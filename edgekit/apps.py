@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
+import sys
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING
 
 from edgekit.errors import BundleError, ManifestError
+from edgekit.installed import (
+    BUNDLE_FOLDER,
+    NO_LAYER,
+    RECORD_NAME,
+    app_folder,
+    layer_folder,
+    parse_record,
+    parse_state,
+    release_folder,
+    state_file,
+)
 from edgekit.predictor import load
-from edgekit.records import load_json
+from edgekit.requirements import refuse_unmet
 
 if TYPE_CHECKING:
     from edgekit.predictor import Predictor
+
+_ATTEMPTS = 50
+"""A release may be collected between reading its name and locking it, but only after two more deployments."""
 
 
 def app_root(root: str | os.PathLike[str] | None = None) -> Path:
@@ -19,24 +37,130 @@ def app_root(root: str | os.PathLike[str] | None = None) -> Path:
     return Path(root or os.environ.get("EDGEKIT_ROOT") or Path.home() / ".local/share/edgekit")
 
 
+def load_app(name: str, *, root: str | os.PathLike[str] | None = None, threads: int | None = None) -> Predictor:
+    """The predictor of the release that the app `name` runs on this device.
+
+    It keeps its release, and the layer, until it is closed, whatever is deployed meanwhile; `is_current()` says
+    whether the app was switched:
+
+        if not clip.is_current():
+            clip.close()
+            clip = edgekit.load_app("clip")
+
+    Outside the layer (an app's own environment) nothing but the release is read, and what the bundle requires must
+    be installed. Raises BundleError where there is no such app, RuntimeMissing, and what `load` raises.
+    """
+    held = hold_app(name, app_root(root))
+    try:
+        predictor = load(held.folder / BUNDLE_FOLDER, threads=threads)
+        if not held.in_layer:
+            try:
+                refuse_unmet(predictor.manifest.requires)
+            except BaseException:
+                predictor.close()
+                raise
+    except BaseException:
+        held.close()
+        raise
+    predictor.hold(held)
+    return predictor
+
+
+class Held:
+    """A release that nobody removes until `close`: a shared lock on its folder, and on its layer where it has one.
+
+    folder: the release's. release: its id. in_layer: whether this interpreter imports from the release's layer.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.release = folder.name
+        self.in_layer = False
+        self._descriptors = [_lock_shared(folder)]
+        try:
+            layer = _layer_of(folder)
+            if layer is not None:
+                self.in_layer = str(layer) in map(os.path.realpath, sys.path)
+                self._descriptors.append(_lock_shared(layer))
+        except BaseException:
+            self.close()
+            raise
+
+    def is_current(self) -> bool:
+        """Whether the app's state still names this release; False too when the app is gone."""
+        try:
+            return parse_state((self.folder.parent.parent / "state.json").read_bytes()).current == self.release
+        except (OSError, ManifestError):
+            return False
+
+    def close(self) -> None:
+        """Let go; a second call does nothing."""
+        while self._descriptors:
+            os.close(self._descriptors.pop())
+
+    def __enter__(self) -> Held:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def hold_app(name: str, root: Path) -> Held:
+    """The current release of an app, held. Raises BundleError."""
+    problem = ""
+    for _ in range(_ATTEMPTS):
+        folder = current_release(name, root)
+        try:
+            return Held(folder)
+        except (OSError, ManifestError) as error:
+            problem = getattr(error, "strerror", None) or str(error)
+    raise BundleError(f"release {folder.name[:12]} of '{name}' cannot be opened: {problem}", hint="deploy it again")
+
+
 def current_release(app: str, root: Path) -> Path:
     """The folder of the release that an app runs. Raises BundleError where there is none."""
-    folder = root / "apps" / app
     try:
-        state = load_json((folder / "state.json").read_bytes())
-        release = folder / "releases" / str(state["current"])
-    except (OSError, ManifestError, KeyError, TypeError):
+        current = parse_state(Path(state_file(str(root), app)).read_bytes()).current
+    except FileNotFoundError:
+        current = None
+    except OSError as error:
+        raise BundleError(f"the state of '{app}' cannot be read: {error.strerror}") from None
+    except ManifestError as error:
+        raise BundleError(f"the state of '{app}' cannot be read: {error.message}", hint="deploy it again") from None
+    if current is None:
         raise BundleError(
             f"no app '{app}' in {root}", hint=f"edgekit deploy BUNDLE local:{root} --app {app}; or set EDGEKIT_ROOT"
-        ) from None
-    if not release.is_dir():
-        raise BundleError(f"the current release of '{app}' is not in {release.parent}", hint="deploy it again")
-    return release
+        )
+    return Path(release_folder(str(root.absolute()), app, current))
 
 
-def load_app(name: str, *, root: str | os.PathLike[str] | None = None, threads: int | None = None) -> Predictor:
-    """The predictor of the release that the app `name` runs on this device; a later switch does not touch it.
+def is_app(name: str, root: Path) -> bool:
+    """Whether there is a folder for an app of this name."""
+    with contextlib.suppress(Exception):
+        return Path(app_folder(str(root), name)).is_dir()
+    return False
 
-    Raises BundleError where there is no such app, and what `load` raises.
+
+def _layer_of(release: Path) -> Path | None:
+    """The folder of the layer that a release's record names; None where it runs in an interpreter that has edgekit."""
+    layer = parse_record((release / RECORD_NAME).read_bytes()).layer
+    return None if layer == NO_LAYER else Path(os.path.realpath(layer_folder(str(release.parents[3]), layer)))
+
+
+def _lock_shared(folder: Path) -> int:
+    """A descriptor with a shared lock on a folder that is still in its place. Raises OSError.
+
+    The one who collects garbage locks a folder alone and moves it away, so what was locked may be gone by now.
     """
-    return load(current_release(name, app_root(root)) / "bundle", threads=threads)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):  # a file system without locks: then the collector cannot lock either
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
+        if not os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+            raise FileNotFoundError(2, "it was replaced meanwhile")
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import re
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from edgekit import requirements
 from edgekit.profiling.board_sensors import parse_nvpmodel
 from edgekit.profiling.linux_sensors import clock_limit_mhz, governor, ram_bytes, read
 from edgekit.profiling.readings import fact
@@ -97,20 +97,5 @@ def os_name(root: Path) -> str:
 
 
 def installed_versions(names: Iterable[str] = PACKAGES, folders: Sequence[str] | None = None) -> dict[str, str]:
-    """The installed version of each package that is installed, from the names of its metadata folders.
-
-    Reads folder names only: asking a runtime for its version would import it.
-    """
-    wanted = {re.sub(r"[-_.]+", "_", name).lower(): name for name in names}
-    found: dict[str, str] = {}
-    for folder in sys.path if folders is None else folders:
-        try:
-            entries = os.listdir(folder or ".")
-        except OSError:
-            continue
-        for entry in entries:
-            match = re.fullmatch(r"(.+?)-([^-]+)\.dist-info", entry)
-            name = wanted.get(re.sub(r"[-_.]+", "_", match[1]).lower()) if match else None
-            if match and name:
-                found.setdefault(name, match[2])
-    return {name: found[name] for name in names if name in found}
+    """The installed version of each package that is installed; nothing is imported for it."""
+    return requirements.installed_versions(names, folders)
