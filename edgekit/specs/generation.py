@@ -91,8 +91,8 @@ class Speech(Record):
 class Chunks(Record):
     """How a long sound is heard: windows of `window` samples that overlap by `stride` on each inner side.
 
-    least: a shorter sound is refused; in samples at the input's rate, as the others. silence: a window whose samples lie
-    within it (1.0 is full scale) holds no words and is not asked about: models invent some.
+    least: a shorter sound is refused; in samples at the input's rate, as the others. silence: a window whose samples
+    lie within it (1.0 is full scale) holds no words and is not asked about: models invent some.
     """
 
     window: int
