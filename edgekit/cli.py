@@ -41,6 +41,11 @@ def _fail(error: EdgekitError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
+def _optional_share(ctx: click.Context, option: click.Parameter, value: str | None) -> float | None:
+    """As _share; None stays None."""
+    return None if value is None else _share(ctx, option, value)
+
+
 @click.group(cls=_Edgekit, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="edgekit")
 def main() -> None:
@@ -207,6 +212,70 @@ def inspect(source: str, target: str | None, shapes: tuple[str, ...], as_json: b
 
     given = dict(operations.parse_shape(shape) for shape in shapes)
     _print(operations.inspect(source, target=target, shapes=given), as_json)
+
+
+@main.command()
+@click.argument("sources", nargs=-1, required=True)
+@click.option("--data", type=click.Path(path_type=Path), help="DIR/<label>/files or a CSV; default: golden samples.")
+@click.option("--limit", type=click.IntRange(1), help="At most so many samples, evenly spread.")
+@click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Timed runs of each, at least.")
+@click.option("--seconds", type=click.FloatRange(0), default=3.0, show_default=True, help="Time of each, at least.")
+@click.option("--no-latency", is_flag=True, help="Leave out latency and memory.")
+@click.option("--input-quality", "qualities", callback=_numbers, help="JPEG qualities of pictures to try, e.g. 95,75.")
+@click.option("--input-scale", "scales", callback=_numbers, help="Scaled decoding to try: 1,2,4,8.")
+@click.option("--max-drop", callback=_optional_share, help="Gate: fail where a model loses more, e.g. 1%.")
+@click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write one HTML page.")
+@_json
+def compare(
+    sources: tuple[str, ...],
+    data: Path | None,
+    no_latency: bool,
+    qualities: tuple[int, ...] | None,
+    scales: tuple[int, ...] | None,
+    max_drop: float | None,
+    html_file: Path | None,
+    as_json: bool,
+    **given: Any,
+) -> None:
+    """Compare SOURCES (bundles, or recipe@variant) with the first: size, latency, memory, accuracy, noise by layer.
+
+    \b
+    edgekit compare tridigit@fp32 tridigit@int8 --data digits/ --max-drop 1%
+    edgekit compare tridigit.edgekit --data digits/ --input-quality 95,75,50 --input-scale 1,2,4
+    """
+    from edgekit.operations import compare as operations
+
+    found = operations.compare(
+        sources,
+        data=data,
+        latency=not no_latency,
+        qualities=qualities or (),
+        scales=scales or (),
+        note=say,
+        **given,
+    )
+    operations.write_page(found, html_file)
+    _print(found if as_json else operations.compared_text(found), as_json)
+    if max_drop is not None:
+        operations.gate(found, max_drop)
+
+
+@main.command()
+@click.argument("source")
+@click.option("--target", metavar="T", help="Kind of device (see `edgekit targets`); default: this machine's.")
+@click.option("--data", type=click.Path(path_type=Path), help="Also compare the variants on it (see `compare`).")
+@click.option("--measure", is_flag=True, help="Measure latency here, where the target is this machine.")
+@_json
+def advise(source: str, target: str | None, data: Path | None, measure: bool, as_json: bool) -> None:
+    """Say which variant of SOURCE (recipe or folder of models) fits a target best, and on what grounds.
+
+    \b
+    edgekit advise tridigit --target raspberry-pi-5
+    edgekit advise tridigit --measure
+    """
+    from edgekit.operations import advise as operations
+
+    _print(operations.advise(source, target=target, data=data, measure=measure, note=say), as_json)
 
 
 @main.command()
