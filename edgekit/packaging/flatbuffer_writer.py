@@ -6,8 +6,8 @@ Source: flatbuffers.dev/internals. A table is a dictionary of field number -> no
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple, Union
+from collections.abc import Sequence
+from typing import Any, NamedTuple, Union
 
 HEADER_BYTES = 8
 BYTES_ALIGNMENT = 16
@@ -34,10 +34,10 @@ class Place(NamedTuple):
     position: int
 
 
-Node = Union[Number, Numbers, Place, str, bytes, Mapping[int, "Node"], Sequence["Node"]]  # type: ignore[misc,unused-ignore]
+Node = Union[Number, Numbers, Place, str, bytes, dict[int, Any], list[Any]]
 
 
-def write_flatbuffer(root: Mapping[int, Node], identifier: bytes, *, alignment: int = 4) -> bytes:
+def write_flatbuffer(root: dict[int, Node], identifier: bytes, *, alignment: int = 4) -> bytes:
     """The bytes of a buffer with this root, its size a multiple of `alignment`; Places count from its end."""
     out = bytearray(HEADER_BYTES)
     out[4:8] = identifier
@@ -72,12 +72,14 @@ def _node(out: bytearray, node: Node, places: list[tuple[int, int]]) -> int:
         at = len(out)
         out += struct.pack(f"<I{len(node.items)}{node.form}", len(node.items), *node.items)
         return at
-    if isinstance(node, Mapping):
+    if isinstance(node, dict):
         return _table(out, node, places)
+    if not isinstance(node, list):
+        raise TypeError(f"a {type(node).__name__} stands in its table, not behind an offset")
     _align(out, 4, 0)
     at = len(out)
-    out += struct.pack("<I", len(node)) + bytes(4 * len(node))  # type: ignore[arg-type]
-    for index, item in enumerate(node):  # type: ignore[arg-type,misc,unused-ignore]
+    out += struct.pack("<I", len(node)) + bytes(4 * len(node))
+    for index, item in enumerate(node):
         _link(out, at + 4 + 4 * index, item, places)
     return at
 
@@ -90,7 +92,7 @@ def _link(out: bytearray, slot: int, node: Node, places: list[tuple[int, int]]) 
         struct.pack_into("<I", out, slot, at - slot)
 
 
-def _table(out: bytearray, fields: Mapping[int, Node], places: list[tuple[int, int]]) -> int:
+def _table(out: bytearray, fields: dict[int, Node], places: list[tuple[int, int]]) -> int:
     sizes = {n: struct.calcsize("<" + v.form) if isinstance(v, Number) else 4 for n, v in fields.items()}
     largest = max(4, *sizes.values()) if sizes else 4
     table_of_fields = [0] * (max(fields, default=-1) + 1)
