@@ -83,4 +83,5 @@ def child_environment(**more: str) -> dict[str, str]:
     """What measured processes see: edgekit and the benchmark from the working tree, no network, no progress bars."""
     paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
     quiet = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_VERBOSITY": "error", "TOKENIZERS_PARALLELISM": "false"}
-    return {**os.environ, "PYTHONPATH": paths, "PYTHONDONTWRITEBYTECODE": "0", **quiet, **more}
+    own = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**own, "PYTHONPATH": paths, **quiet, **more}
