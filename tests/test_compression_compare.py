@@ -66,8 +66,8 @@ def run(*sources: Path, data: Path | None, latency: bool = False, **changes: Any
 
 
 def broken_int8(folder: Path, suffix: str, damage: Callable[[Path], None]) -> Path:
-    """The int8 variant of tridigit with its image graph damaged, and no golden sample to notice it by."""
-    recipe = changed_recipe(folder, lambda text: text[: text.index("[[golden]]")])
+    """The int8 variant of tridigit with its image graph damaged, and no golden sample but a text's to notice it by."""
+    recipe = changed_recipe(folder, lambda text: text[: text.index("[[golden]]")] + text[text.rindex("[[golden]]") :])
     damage(recipe.parent / "weights" / f"image_int8.{suffix}")
     output = folder / "broken.edgekit"
     pack(recipe, output, "int8" if suffix == "onnx" else "tflite-int8")
@@ -242,7 +242,8 @@ def test_a_broken_int8_onnx_is_caught_with_its_layer(
     assert one.broken[0].startswith(f"image: /{layer.split('.')[0]}.{layer.split('.')[1]}/")
     assert any(layer in doubt for doubt in one.doubts)  # inspect alone sees that the scales disagree
     assert one.worst
-    with pytest.raises(GateFailed, match=re.escape(layer.rsplit(".", 1)[0])):
+    # Behind the last convolution the answers hardly suffer: the layer is named all the same.
+    with pytest.raises(GateFailed if layer == "convolutions.1.0" else GateInconclusive, match=re.escape(layer[:-2])):
         gate(found, 0.01)
 
 

@@ -333,17 +333,15 @@ def gate(found: Compared, max_drop: float) -> None:
     unclear = []
     for one in found.candidates[1:]:
         told = f"{one.name}: {found.measure} {one.drop.value:+.2%} lost ({one.drop.low:+.2%} to {one.drop.high:+.2%})"
+        where = f"; broken at {one.broken[0]}" if one.broken else ""
         if one.drop.samples >= MIN_SAMPLES and one.drop.low > max_drop:
-            where = f"; {one.broken[0]}" if one.broken else ""
             raise GateFailed(f"{told}, more than {max_drop:.2%}{where}")
         if one.drop.samples < MIN_SAMPLES or one.drop.high > max_drop:
-            unclear.append(told)
+            unclear.append(f"{told}: it may be more or less than {max_drop:.2%}{where}")
     if unclear:
         count = found.samples
         few = f"{count} samples; " if count < MIN_SAMPLES else ""
-        raise GateInconclusive(
-            f"{few}{unclear[0]}: it may be more or less than {max_drop:.2%}", hint="compare on more samples"
-        )
+        raise GateInconclusive(f"{few}{unclear[0]}", hint="compare on more samples")
 
 
 def write_page(found: Compared, path: Path | None) -> None:
