@@ -12,8 +12,6 @@ import errno
 import fcntl
 import os
 import re
-import secrets
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -111,6 +109,8 @@ def remove(path: Path) -> None:
     with contextlib.suppress(OSError):
         os.unlink(path)
         return
+    import shutil  # 2 ms of start-up (bz2, lzma) for what loading hardly ever needs
+
     shutil.rmtree(path, ignore_errors=True)
 
 
@@ -192,7 +192,7 @@ def explain(error: OSError, path: Path) -> str:
 
 
 def _part_name(path: Path) -> Path:
-    return path.parent / f".{path.name[:_NAME_KEPT]}.{secrets.token_hex(8)}.part"
+    return path.parent / f".{path.name[:_NAME_KEPT]}.{os.urandom(8).hex()}.part"
 
 
 def _reserve(path: Path, create: Callable[[Path], int]) -> tuple[Path, int]:
