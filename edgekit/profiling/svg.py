@@ -94,7 +94,7 @@ def scatter(title: str, unit: str, xs: Sequence[float], ys: Sequence[float], x_r
         high.append(f"{at:.1f},{y.at(values[-1]):.1f}")
     band = " ".join([*high, *reversed(low)])
     body += f'<polygon class="band" points="{band}"/><polyline class="line" points="{" ".join(middle)}"/>'
-    note = f"line: median, band: lowest to highest of each {stretch} runs"
+    note = f"median, and range of each {stretch} runs"
     body += f'<text class="tick" x="{LEFT}" y="{height - 4}">{note}</text>'
     return svg(body, height, f"{title}; {note}")
 
