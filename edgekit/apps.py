@@ -16,6 +16,7 @@ from edgekit.installed import (
     NO_LAYER,
     RECORD_NAME,
     app_folder,
+    app_root,
     layer_folder,
     parse_record,
     parse_state,
@@ -30,11 +31,6 @@ if TYPE_CHECKING:
 
 _ATTEMPTS = 50
 """A release may be collected between reading its name and locking it, but only after two more deployments."""
-
-
-def app_root(root: str | os.PathLike[str] | None = None) -> Path:
-    """edgekit's folder on this device: the argument, `$EDGEKIT_ROOT`, or `~/.local/share/edgekit`."""
-    return Path(root or os.environ.get("EDGEKIT_ROOT") or Path.home() / ".local/share/edgekit")
 
 
 def load_app(name: str, *, root: str | os.PathLike[str] | None = None, threads: int | None = None) -> Predictor:

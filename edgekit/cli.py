@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import click
 
 from edgekit import __version__
-from edgekit.cli_devices import deploy, doctor, remove, rollback, status
+from edgekit.cli_devices import deploy, devices, doctor, remove, rollback, status
 from edgekit.cli_options import answers_option as _answers
 from edgekit.cli_options import duration as _duration
 from edgekit.cli_options import files_option as _files
@@ -59,7 +59,7 @@ def main() -> None:
     """
 
 
-for _command in (deploy, status, rollback, remove, doctor):
+for _command in (deploy, status, rollback, remove, doctor, devices):
     main.add_command(_command)
 
 

@@ -22,6 +22,7 @@ from edgekit.terminal import ProgressLine, say
 @answers_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and change nothing.")
 @click.option("--restart", metavar="CMD", help="Run this on the device after the switch.")
+@click.option("--service", metavar="CMD", help="Keep this running on the device (systemd), restarted after a switch.")
 @click.option("--allow-downgrade", is_flag=True, help="Accept an older version than the one that runs.")
 @click.option("--force", is_flag=True, help="Try again a release that failed its check before.")
 @click.option(
@@ -36,6 +37,7 @@ def deploy(source: str, devices: tuple[str, ...], as_json: bool, **options: Any)
     \b
     edgekit deploy tridigit.edgekit local:/tmp/device
     edgekit deploy tridigit pi@raspberrypi.local --target raspberry-pi-5
+    edgekit deploy tridigit kitchen garage --service "python3 camera.py"
     """
     from edgekit.operations import deploy as operations
 
@@ -56,7 +58,7 @@ def status(device: str, app: str | None, as_json: bool) -> None:
     \b
     edgekit status local:/tmp/device
     """
-    from edgekit.operations import deploy as operations
+    from edgekit.operations import devices as operations
 
     print_answer(operations.status(device, app), as_json)
 
@@ -71,7 +73,7 @@ def rollback(device: str, app: str, as_json: bool) -> None:
     \b
     edgekit rollback local:/tmp/device tridigit
     """
-    from edgekit.operations import deploy as operations
+    from edgekit.operations import devices as operations
 
     print_answer(operations.rollback(device, app), as_json)
 
@@ -86,7 +88,7 @@ def remove(device: str, app: str, as_json: bool) -> None:
     \b
     edgekit remove local:/tmp/device tridigit
     """
-    from edgekit.operations import deploy as operations
+    from edgekit.operations import devices as operations
 
     print_answer(operations.remove(device, app), as_json)
 
@@ -100,6 +102,43 @@ def doctor(device: str | None, as_json: bool) -> None:
     \b
     edgekit doctor pi@raspberrypi.local
     """
-    from edgekit.operations import deploy as operations
+    from edgekit.operations import devices as operations
 
     print_answer(operations.doctor(device), as_json)
+
+
+@click.group(invoke_without_command=True)
+@json_option
+@click.pass_context
+def devices(ctx: click.Context, as_json: bool) -> None:
+    """List the names that devices have here; they stand for the address wherever a DEVICE is expected.
+
+    \b
+    edgekit devices add kitchen pi@raspberrypi.local
+    edgekit deploy tridigit kitchen
+    """
+    from edgekit.operations import aliases as operations
+
+    if ctx.invoked_subcommand is None:
+        print_answer(operations.known_devices(), as_json)
+
+
+@devices.command()
+@click.argument("name")
+@click.argument("address")
+@json_option
+def add(name: str, address: str, as_json: bool) -> None:
+    """Give NAME to ADDRESS (local:DIR, ssh:user@host, user@host or adb:SERIAL)."""
+    from edgekit.operations import aliases as operations
+
+    print_answer(operations.add_device(name, address), as_json)
+
+
+@devices.command("remove")
+@click.argument("name")
+@json_option
+def forget(name: str, as_json: bool) -> None:
+    """Forget NAME; nothing on the device changes."""
+    from edgekit.operations import aliases as operations
+
+    print_answer(operations.remove_device(name), as_json)

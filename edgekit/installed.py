@@ -10,8 +10,10 @@ Paths are text because they are paths of a device, which need not be this machin
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from edgekit.errors import InputError, ManifestError
@@ -93,6 +95,11 @@ def check_app(app: str) -> str:
     if not _APP.fullmatch(app) or app.endswith("."):
         raise InputError(f"{app[:80]!r} is not an app name: [a-z0-9][a-z0-9._-]*, at most 64 characters")
     return app
+
+
+def app_root(root: str | os.PathLike[str] | None = None) -> Path:
+    """edgekit's folder on this machine: the argument, `$EDGEKIT_ROOT`, or `~/.local/share/edgekit`."""
+    return Path(root or os.environ.get("EDGEKIT_ROOT") or Path.home() / ".local/share/edgekit")
 
 
 def layer_folder(root: str, digest: str) -> str:

@@ -1,30 +1,26 @@
-"""`deploy`, `status`, `rollback`, `remove`, `doctor`: releases on devices."""
+"""`deploy`: from whatever a person names to a checked release on each of several devices."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import tempfile
-import time
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgekit.apps import app_root
-from edgekit.bundle import open_bundle
+from edgekit import __version__
 from edgekit.devices import (
-    BUNDLE_FOLDER,
     NO_LAYER,
-    AppStatus,
-    Checks,
     Device,
     Facts,
-    Finding,
     Layer,
+    Payload,
     Progress,
     Request,
     build_layer,
-    connect,
-    examine,
     find_needs,
     preview,
     read_facts,
@@ -32,14 +28,15 @@ from edgekit.devices import (
     recognise,
 )
 from edgekit.devices import deploy as deploy_release
-from edgekit.devices import remove as remove_app
-from edgekit.devices import rollback as rollback_app
-from edgekit.devices import status as read_status
-from edgekit.errors import EdgekitError, TargetError
-from edgekit.manifest import Manifest
+from edgekit.errors import EdgekitError, InputError, ManifestError, TargetError
+from edgekit.manifest import Manifest, parse_manifest
+from edgekit.operations.devices import CHECK_S, golden_checks, is_local, opened
 from edgekit.operations.package import Note, is_bundle, package
+from edgekit.operations.service import install_service, restart_command
 from edgekit.profiling.coldstart import cold_starts
-from edgekit.records import Json, Record, dump
+from edgekit.records import Json, Record, dump, dump_canonical, load_json
+from edgekit.stamps import cache_folder
+from edgekit.storage import make_folders, write_file
 from edgekit.targets import Target, check_fit, find_target, known_targets
 
 if TYPE_CHECKING:
@@ -53,9 +50,11 @@ MACHINES = {
 }
 """What `uname -m` (or Android's ABI) may say on a device of each architecture."""
 
-CHECK_S = 300.0
 DISK_FLOOR_BYTES = 64 << 20
 """What must stay free on a device: a full disk breaks more than edgekit."""
+
+AT_ONCE = 8
+"""Devices that are deployed to at the same time; each has its own connection."""
 
 
 class DeviceOutcome(Record):
@@ -102,177 +101,251 @@ def _line(outcome: DeviceOutcome) -> str:
     return f"{outcome.device}: {outcome.app} {did} release {outcome.release[:12]}, golden check passed, {sent}{notes}"
 
 
-def deploy(
-    source: str,
-    devices: Sequence[str],
-    *,
-    app: str | None,
-    target: str | None,
-    variant: str | None,
-    files: Sequence[Path],
-    answers: dict[str, str],
-    wheels: Sequence[Path],
-    offline: Path | None,
-    dry_run: bool,
-    restart: str | None,
-    allow_downgrade: bool,
-    force: bool,
-    unverified: bool,
-    progress: FetchProgress,
-    note: Note,
-) -> Deployed:
-    """Bring a source onto each device; one that fails does not stop the others.
-
-    A source that is no bundle is packaged for each device's own target. wheels: taken into the layer as they are;
-    offline: a folder of wheels instead of the index. unverified: accept a device that cannot run the golden check.
-    """
-    outcomes = []
-    for address in devices:
-        wanted = Wanted(
-            app=app,
-            wheels=tuple(map(str, wheels)),
-            offline=str(offline) if offline else None,
-            dry_run=dry_run,
-            restart=restart,
-            allow_downgrade=allow_downgrade,
-            force=force,
-            unverified=unverified,
-        )
-        try:
-            with tempfile.TemporaryDirectory(prefix="edgekit-deploy-") as scratch, connect(address) as device:
-                facts = read_facts(device)
-                kind = _target_of(address, facts, target, note)
-                bundle = Path(source)
-                if not is_bundle(bundle):
-                    bundle = Path(scratch) / "source.edgekit"
-                    package(source, kind, variant, files, bundle, answers=answers, progress=progress, note=note)
-                outcomes.append(_deploy_to(address, device, facts, bundle, kind, wanted, progress, note))
-        except EdgekitError as error:
-            outcomes.append(_failed(address, app or "", error))
-    return Deployed(devices=tuple(outcomes))
-
-
 class Wanted(Record):
-    """What a person asked of a deployment."""
+    """What a person asked of a deployment.
+
+    wheels: taken into the layer as they are; offline: a folder of wheels instead of the index. service: a command
+    line that the device's systemd keeps running. unverified: accept a device that cannot run the golden check.
+    requires: packages that the layer must hold beyond the bundle's own.
+    """
 
     app: str | None
     wheels: tuple[str, ...]
     offline: str | None
     dry_run: bool
     restart: str | None
+    service: str | None
     allow_downgrade: bool
     force: bool
     unverified: bool
+    requires: dict[str, str]
 
 
-def _target_of(address: str, facts: Facts, name: str | None, note: Note) -> Target:
+def wanted(**changes: Any) -> Wanted:
+    """The usual wishes with some changed."""
+    usual: dict[str, Any] = {
+        **dict.fromkeys(("app", "offline", "restart", "service")),
+        **dict.fromkeys(("dry_run", "allow_downgrade", "force", "unverified"), False),
+        "wheels": (),
+        "requires": {},
+    }
+    return Wanted(**{**usual, **changes})
+
+
+class Source:
+    """What is deployed: a bundle, or what is packaged once for each kind of device that asks for it.
+
+    Close it to remove what was packaged. Safe to use from several threads: the host's work is done one at a time.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        *,
+        variant: str | None = None,
+        files: Sequence[Path] = (),
+        answers: Mapping[str, str] | None = None,
+        progress: FetchProgress,
+        note: Note,
+    ) -> None:
+        self.host_work = threading.RLock()
+        self.note = note
+        self.report = progress
+        self._source, self._variant, self._files, self._answers = source, variant, list(files), dict(answers or {})
+        self._packaged: dict[str, Path] = {}
+        self._scratch = tempfile.TemporaryDirectory(prefix="edgekit-deploy-")
+
+    def bundle(self, kind: Target) -> Path:
+        """The bundle for this kind of device; raises what packaging raises."""
+        if is_bundle(Path(self._source)):
+            return Path(self._source)
+        with self.host_work:
+            if kind.name not in self._packaged:
+                path = Path(self._scratch.name) / f"{kind.name}.edgekit"
+                package(
+                    *(self._source, kind, self._variant, self._files, path),
+                    answers=self._answers,
+                    progress=self.report,
+                    note=self.note,
+                )
+                self._packaged[kind.name] = path
+            return self._packaged[kind.name]
+
+    def close(self) -> None:
+        """Remove what was packaged."""
+        self._scratch.cleanup()
+
+
+def deploy(
+    source: str,
+    devices: Sequence[str],
+    *,
+    target: str | None,
+    variant: str | None,
+    files: Sequence[Path],
+    answers: dict[str, str],
+    wheels: Sequence[Path],
+    offline: Path | None,
+    progress: FetchProgress,
+    note: Note,
+    **wishes: Any,
+) -> Deployed:
+    """Bring a source onto each device, several at once; one that fails does not stop the others.
+
+    A source that is no bundle is packaged for each device's own target. wishes: see `Wanted`.
+    """
+    asked = wanted(wheels=tuple(map(str, wheels)), offline=str(offline) if offline else None, **wishes)
+    if asked.service is not None and asked.restart is not None:
+        raise InputError("--service and --restart are two ways to restart the app", hint="give one of them")
+    if len(set(devices)) != len(devices):
+        raise InputError("a device is named twice")
+    shown = progress if len(devices) == 1 else _steps_only(progress)
+    work = Source(source, variant=variant, files=files, answers=answers, progress=shown, note=note)
+
+    def one(name: str) -> DeviceOutcome:
+        try:
+            with opened(name) as device:
+                facts = read_facts(device)
+                return bring(name, device, facts, work, find_kind(name, facts, target, note), asked)
+        except EdgekitError as error:
+            return _outcome(name, asked.app or "", error=str(error), exit_code=error.exit_code)
+
+    with contextlib.closing(work):
+        if len(devices) == 1:
+            return Deployed(devices=(one(devices[0]),))
+        with ThreadPoolExecutor(min(AT_ONCE, len(devices))) as pool:
+            return Deployed(devices=tuple(pool.map(one, devices)))
+
+
+def _steps_only(progress: FetchProgress) -> FetchProgress:
+    """Progress of several devices at once: one line per step, in whole lines."""
+    seen: set[str] = set()
+    lock = threading.Lock()
+
+    def show(what: str, done: int, total: int) -> None:
+        with lock:
+            if what not in seen:
+                seen.add(what)
+                progress(what, 0, 0)
+
+    return show
+
+
+def find_kind(name: str, facts: Facts, target: str | None, note: Note) -> Target:
     """The target that was named, or the one that the device's facts show."""
-    if name is not None:
-        return find_target(name)
+    if target is not None:
+        return find_target(target)
     found = recognise(facts, known_targets().values())
     if found is None:
         raise TargetError(
-            f"{address}: no target for {facts.machine}, {facts.board or 'unknown board'}", hint="name one: --target"
+            f"{name}: no target for {facts.machine}, {facts.board or 'unknown board'}", hint="name one: --target"
         )
-    note(f"{address}: target {found.name} ({facts.board or facts.machine})")
+    note(f"{name}: target {found.name} ({facts.board or facts.machine})")
     return found
 
 
-def _deploy_to(
-    address: str,
-    device: Device,
-    facts: Facts,
-    bundle: Path,
-    target: Target,
-    wanted: Wanted,
-    progress: FetchProgress,
-    note: Note,
-) -> DeviceOutcome:
-    payload, manifest = read_payload(bundle), _manifest(bundle)
-    check_fit(manifest, target)
-    for line in advise(manifest, facts):
-        note(f"{address}: {line}")
-    local = address.startswith("local:")
+def bring(name: str, device: Device, facts: Facts, source: Source, kind: Target, asked: Wanted) -> DeviceOutcome:
+    """Bring a source onto one connected device. Raises what packaging and `devices.deploy` raise."""
+    local = is_local(name)
     runs_python = local or bool(facts.python)
-    if not runs_python and not wanted.unverified:
+    if not runs_python and not asked.unverified:
         raise TargetError(
-            f"{address} has no Python, so the golden check cannot run there",
+            f"{name} has no Python, so the golden check cannot run there",
             hint="--unverified deploys without it, and status says so",
         )
-    layer = Layer(digest=NO_LAYER, contents=())
-    settings: dict[str, Any] = {"interpreter": sys.executable} if local else {}
-    if not local and runs_python:
-        progress(f"{address}: layer", 0, 0)
-        wheels, house = tuple(map(Path, wanted.wheels)), Path(wanted.offline) if wanted.offline else None
-        layer = build_layer(find_needs(facts, manifest.requires, wheels=wheels, wheelhouse=house))
-    if not runs_python:
-        settings = {"verified": False}
-    request = Request(
-        app=wanted.app or payload.name,
-        payload=payload,
-        layer=layer,
-        settings=settings,
-        restart=wanted.restart,
-        disk_floor_bytes=DISK_FLOOR_BYTES,
-        machines=MACHINES[target.arch],
-        ram_bytes=peak_bytes(bundle, manifest),
-        allow_downgrade=wanted.allow_downgrade,
-        force=wanted.force,
-    )
+    with source.host_work:
+        request, said = _prepare(name, facts, source, kind, asked, local, runs_python)
+    for line in said:
+        source.note(f"{name}: {line}")
+    if asked.dry_run:
+        return _outcome(name, request.app, steps=tuple(f"{s.name}: {s.what}" for s in preview(device, request).steps))
 
     def on_progress(at: Progress) -> None:
         sending = at.step == "send"
-        progress(f"{address}: {at.step}", at.sent_bytes if sending else 0, at.total_bytes if sending else 0)
+        source.report(f"{name}: {at.step}", at.sent_bytes if sending else 0, at.total_bytes if sending else 0)
 
-    if wanted.dry_run:
-        steps = tuple(f"{s.name}: {s.what}" for s in preview(device, request).steps)
-        return _outcome(address, request.app, steps=steps)
-    done = deploy_release(device, request, _checks(local, runs_python, facts.root), on_progress=on_progress)
-    notes = done.notes if runs_python else (*done.notes, "not verified: this device cannot run the golden check")
+    notes = install_service(device, facts, request.app, asked.service) if asked.service is not None else ()
+    done = deploy_release(device, request, golden_checks(local, facts), on_progress=on_progress)
+    if not runs_python:
+        notes = (*notes, "not verified: this device cannot run the golden check")
     return _outcome(
-        address,
+        name,
         done.app,
         release=done.release,
         switched=done.switched,
         sent_bytes=done.sent_bytes,
         reused_bytes=done.reused_bytes,
         steps=done.steps,
-        notes=notes,
+        notes=(*done.notes, *notes),
     )
 
 
-def _outcome(address: str, app: str, **found: Any) -> DeviceOutcome:
+def _prepare(
+    name: str, facts: Facts, source: Source, kind: Target, asked: Wanted, local: bool, runs_python: bool
+) -> tuple[Request, list[str]]:
+    """The host's part: the bundle for this kind of device, its fit, its memory, its layer; and advice."""
+    bundle = source.bundle(kind)
+    payload = read_payload(bundle)
+    manifest = manifest_of(payload)
+    check_fit(manifest, kind)
+    layer = Layer(digest=NO_LAYER, contents=())
+    settings: dict[str, Any] = {"interpreter": sys.executable} if local else {}
+    if not local and runs_python:
+        source.report(f"{name}: layer", 0, 0)
+        wheels, house = tuple(map(Path, asked.wheels)), Path(asked.offline) if asked.offline else None
+        requires = {**manifest.requires, **asked.requires}
+        layer = build_layer(find_needs(facts, requires, wheels=wheels, wheelhouse=house))
+    if not runs_python:
+        settings = {"verified": False}
+    app = asked.app or payload.name
+    request = Request(
+        app=app,
+        payload=payload,
+        layer=layer,
+        settings=settings,
+        restart=restart_command(app) if asked.service is not None else asked.restart,
+        disk_floor_bytes=DISK_FLOOR_BYTES,
+        machines=MACHINES[kind.arch],
+        ram_bytes=peak_bytes(bundle, payload.digest, manifest),
+        allow_downgrade=asked.allow_downgrade,
+        force=asked.force,
+    )
+    return request, advise(manifest, facts)
+
+
+def manifest_of(payload: Payload) -> Manifest:
+    """The manifest that a payload carries as its first file."""
+    return parse_manifest(payload.contents[0].data or b"")
+
+
+def _outcome(name: str, app: str, **found: Any) -> DeviceOutcome:
     nothing: dict[str, Any] = {
-        "release": "",
-        "switched": False,
-        "sent_bytes": 0,
-        "reused_bytes": 0,
-        "steps": (),
-        "notes": (),
-        "error": None,
-        "exit_code": 0,
+        **{"release": "", "switched": False, "sent_bytes": 0, "reused_bytes": 0},
+        **{"steps": (), "notes": (), "error": None, "exit_code": 0},
     }
-    return DeviceOutcome(device=address, app=app, **{**nothing, **found})
+    return DeviceOutcome(device=name, app=app, **{**nothing, **found})
 
 
-def _failed(address: str, app: str, error: EdgekitError) -> DeviceOutcome:
-    return _outcome(address, app, error=str(error), exit_code=error.exit_code)
+def peak_bytes(bundle: Path, digest: str, manifest: Manifest) -> int | None:
+    """Peak memory of a process that loads the bundle and predicts a golden sample once, or null.
 
-
-def _manifest(bundle: Path) -> Manifest:
-    with open_bundle(bundle) as opened:
-        return opened.manifest
-
-
-def peak_bytes(bundle: Path, manifest: Manifest) -> int | None:
-    """Peak memory of a process that loads the bundle and predicts a golden sample once, measured here; or null."""
+    Measured here, once for a bundle and an edgekit; the figure is kept in the cache.
+    """
     if not manifest.golden:
         return None
+    kept = cache_folder() / "peaks" / f"{digest}-{__version__}.json"
+    with contextlib.suppress(OSError, ManifestError, KeyError, TypeError):
+        return int(load_json(kept.read_bytes())["peak_bytes"])
     try:
         document = {"bundle": str(bundle), "threads": 1, "item": manifest.golden[0].inputs[0]}
-        return cold_starts(document, processes=1, timeout_s=CHECK_S).peak_bytes[0]
+        peak = cold_starts(document, processes=1, timeout_s=CHECK_S).peak_bytes[0]
     except EdgekitError:
         return None
+    if peak is not None:
+        with contextlib.suppress(OSError):
+            make_folders(kept.parent)
+            write_file(kept, dump_canonical({"peak_bytes": peak}))
+    return peak
 
 
 def advise(manifest: Manifest, facts: Facts) -> list[str]:
@@ -285,136 +358,3 @@ def advise(manifest: Manifest, facts: Facts) -> list[str]:
         if "float16" in precisions and "asimdhp" not in features:
             found.append("this processor has no fp16 arithmetic (asimdhp): float16 saves memory only, not time")
     return found
-
-
-def checks(address: str) -> Checks:
-    """The golden check for a device by its address (rollback runs it as well)."""
-    if address.startswith("local:"):
-        return _checks(True, True, "")
-    with connect(address) as device:
-        facts = read_facts(device)
-    return _checks(False, bool(facts.python), facts.root)
-
-
-def _checks(local: bool, runs_python: bool, root: str) -> Checks:
-    """The check as a command of the device: this interpreter here, the launcher there, nothing where neither is."""
-
-    def golden(release: str) -> Sequence[str]:
-        if not runs_python:
-            return ["true"]
-        command = [sys.executable, "-m", "edgekit"] if local else [f"{root}/bin/edgekit"]
-        return [*command, "check", f"{release}/{BUNDLE_FOLDER}", "--json"]
-
-    return Checks(golden=golden, golden_timeout_s=CHECK_S, warm=None, warm_timeout_s=CHECK_S)
-
-
-class Diagnosis(Record):
-    """What a device is, and what stands in the way there."""
-
-    device: str
-    target: str | None
-    facts: Facts
-    findings: tuple[Finding, ...]
-
-    def to_dict(self) -> Json:
-        """Plain JSON."""
-        return dump(self)
-
-    def __str__(self) -> str:
-        facts = self.facts
-        lines = [
-            f"{self.device}: {facts.board or facts.phone or 'unknown board'}, {facts.machine} ({facts.bits} bit), "
-            f"target {self.target or 'none'}",
-            f"  python {facts.python or 'none'}, {facts.libc}, {facts.cores} cores ({facts.cpu_model or 'unknown'})",
-            f"  memory {facts.ram_total_bytes >> 20} MiB ({facts.ram_available_bytes >> 20} free), "
-            f"disk {facts.disk_free_bytes >> 20} MiB free in {facts.root}",
-            f"  {len(facts.layers)} layers, {len(facts.apps)} apps",
-        ]
-        lines += [f"{f.level}: {f.what}\n    {f.fix}" for f in self.findings]
-        return "\n".join(lines if self.findings else [*lines, "nothing stands in the way"])
-
-
-def doctor(address: str | None) -> Diagnosis:
-    """Facts of a device (without an address: of this machine) with a line to copy for each finding."""
-    name = address or f"local:{app_root()}"
-    with connect(name) as device:
-        facts = read_facts(device)
-    target = recognise(facts, known_targets().values())
-    found = examine(facts, target, now_s=int(time.time()))
-    return Diagnosis(device=name, target=target.name if target else None, facts=facts, findings=found)
-
-
-class Status(Record):
-    """What a device runs."""
-
-    device: str
-    apps: tuple[AppStatus, ...]
-
-    def to_dict(self) -> Json:
-        """Plain JSON."""
-        return dump(self)
-
-    def __str__(self) -> str:
-        if not self.apps:
-            return f"{self.device}: no apps"
-        return "\n".join(_status_lines(app) for app in self.apps)
-
-
-def _status_lines(app: AppStatus) -> str:
-    runs = f"{app.name} {app.version}, release {app.current[:12]}" if app.current else "nothing"
-    lines = [f"{app.app}: runs {runs}"]
-    if app.previous:
-        lines.append(f"  previous: {app.previous[:12]} (edgekit rollback brings it back)")
-    lines += [f"  failed its check: {bad[:12]}" for bad in app.bad]
-    if app.problem:
-        lines.append(f"  problem: {app.problem}")
-    return "\n".join(lines)
-
-
-def status(device: str, app: str | None) -> Status:
-    """What a device runs, or one app of it."""
-    with connect(device) as connected:
-        apps = read_status(connected)
-    return Status(device=device, apps=tuple(a for a in apps if app in (None, a.app)))
-
-
-class Changed(Record):
-    """How a rollback or a removal ended."""
-
-    device: str
-    app: str
-    release: str | None
-    previous: str | None
-    version: str | None
-    notes: tuple[str, ...]
-
-    def to_dict(self) -> Json:
-        """Plain JSON."""
-        return dump(self)
-
-    def __str__(self) -> str:
-        now = f"runs {self.version}, release {self.release[:12]}" if self.release else "is gone"
-        return f"{self.device}: {self.app} {now}"
-
-
-def rollback(device: str, app: str) -> Changed:
-    """Switch an app back to the release before."""
-    with connect(device) as connected:
-        return _changed(device, rollback_app(connected, app, checks(device)))
-
-
-def remove(device: str, app: str) -> Changed:
-    """Take an app and its releases off a device."""
-    with connect(device) as connected:
-        return _changed(device, remove_app(connected, app))
-
-
-def _changed(device: str, switched: Any) -> Changed:
-    return Changed(
-        device=device,
-        app=switched.app,
-        release=switched.release,
-        previous=switched.previous,
-        version=switched.version,
-        notes=switched.notes,
-    )

@@ -46,7 +46,8 @@ def profile(
 
 def _bundles(source: str, variants: Sequence[str], scratch: Path, note: Note) -> dict[str, str]:
     """Bundle paths by variant, packaged for this machine where the source is none."""
-    from edgekit.apps import app_root, current_release
+    from edgekit.apps import current_release
+    from edgekit.installed import app_root
 
     if is_bundle(Path(source)):
         if variants:
