@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -470,3 +472,30 @@ def test_hostile_files_give_edgekit_errors(tmp_path: Path) -> None:
                 refused += 1
     assert answered > 100
     assert refused > 100
+
+
+def quantizer_files() -> dict[str, dict[str, Any]]:
+    document: dict[str, dict[str, Any]] = json.loads(
+        (ROOT / "tests" / "golden" / "quantized_tflite.json").read_text("utf-8")
+    )
+    return document
+
+
+@pytest.mark.parametrize("name", sorted(quantizer_files()))
+def test_files_of_ai_edge_quantizer(name: str, tmp_path: Path) -> None:
+    """int8, int4 and int2, dynamic, weight-only and static: the scheme that was asked for, bits and scales as LiteRT
+    itself reads them."""
+    entry = quantizer_files()[name]
+    path = tmp_path / "model.tflite"
+    path.write_bytes(zlib.decompress(base64.b64decode(entry["deflated_base64"])))
+    facts = inspect_model(path)
+    assert kinds(facts) == {entry["scheme"]}
+    assert finding(facts, entry["scheme"])[1] == entry["bits"]
+    assert facts.parameters == inspect_model(TRIDIGIT / "text.tflite").parameters
+    dense = [layer for layer in facts.layers if layer.op == "FULLY_CONNECTED"]
+    matrices = [m for m in entry["matrices"].values() if m["shape"] == [64, 64]]
+    assert len(dense) == 2
+    assert all(
+        layer.granularity == ("per-channel" if m["scales"] > 1 else "per-tensor") for layer, m in zip(dense, matrices)
+    )
+    assert not any(layer.doubts for layer in facts.layers)

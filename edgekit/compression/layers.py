@@ -139,6 +139,9 @@ def _layer(network: Network, scope: Scope, node: Node, slot: Slot, source: Sourc
         granularity = "per-block"
         scales = scope.constant(node.inputs[2]) if len(node.inputs) > 2 else None
         channel, reduced = 0, 1
+    elif tensor.name in scope.graph.block_scales:
+        granularity = "per-block"
+        scales = scope.constant(scope.graph.block_scales[tensor.name])
     elif tensor.quantization is not None:
         granularity = "per-channel" if len(tensor.quantization.scales) > 1 else "per-tensor"
     elif node.op in QLINEAR:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple
 
 from edgekit.formats import StoredTensor, Value
@@ -23,7 +24,8 @@ class Node(NamedTuple):
 
 
 class Graph(NamedTuple):
-    """Nodes in order. constants: by value name. values: what the file declares of inner values, by name."""
+    """Nodes in order. constants: by value name. values: what the file declares of inner values, by name. block_scales:
+    a constant quantised in blocks -> the constant with its scales (TFLite)."""
 
     name: str
     nodes: tuple[Node, ...]
@@ -31,6 +33,7 @@ class Graph(NamedTuple):
     outputs: tuple[str, ...]
     constants: Mapping[str, StoredTensor]
     values: Mapping[str, Value]
+    block_scales: Mapping[str, str] = MappingProxyType({})
 
 
 class Network(NamedTuple):

@@ -10,6 +10,9 @@ from edgekit.formats.flatbuffer import FlatBuffer, Table
 from edgekit.formats.tflite import AXIS_LIMIT, parse_tflite, read_code, read_tensors
 
 ACTIVATIONS = ("", "RELU", "RELU_N1_TO_1", "RELU6", "TANH", "SIGN_BIT")
+BLOCKWISE = 2
+"""QuantizationDetails: BlockwiseQuantization, whose scales are a tensor of their own."""
+
 FUSED_FIELD = {
     "CONV_2D": 3, "DEPTHWISE_CONV_2D": 4, "FULLY_CONNECTED": 0, "ADD": 0, "MUL": 0, "SUB": 0, "DIV": 0,
     "AVERAGE_POOL_2D": 5, "MAX_POOL_2D": 5, "CONCATENATION": 1, "TRANSPOSE_CONV": 3, "CONV_3D": 4,
@@ -53,6 +56,14 @@ def _graph(
             found.append(names[index] if index >= 0 else "")
         return tuple(found)
 
+    blocks: dict[str, str] = {}
+    for name, item in zip(names, table.tables(0)):
+        quantization = item.table(4)
+        if quantization is not None and quantization.number(4, "B", 0) == BLOCKWISE:
+            details = quantization.table(5)
+            index = details.number(0, "i", -1) if details is not None else -1
+            if 0 <= index < len(names):
+                blocks[name] = names[index]
     nodes: list[Node] = []
     for item in table.tables(3):
         if len(nodes) >= NODE_LIMIT:
@@ -66,7 +77,7 @@ def _graph(
         nodes.append(Node(op, domain, outputs[0] if outputs else "", inputs, outputs, _options(op, item)))
     ends = [named(table.numbers(field, "i", AXIS_LIMIT)) for field in (1, 2)]
     taken_in = tuple(values[n] for n in ends[0] if n)
-    return Graph(table.text(4), tuple(nodes), taken_in, ends[1], constants, values)
+    return Graph(table.text(4), tuple(nodes), taken_in, ends[1], constants, values, blocks)
 
 
 def _options(op: str, operator: Table) -> dict[str, Any]:
