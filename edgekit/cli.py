@@ -15,6 +15,7 @@ from edgekit.cli_options import duration as _duration
 from edgekit.cli_options import files_option as _files
 from edgekit.cli_options import json_option as _json
 from edgekit.cli_options import numbers as _numbers
+from edgekit.cli_options import on_option as _on
 from edgekit.cli_options import print_answer as _print
 from edgekit.cli_options import share as _share
 from edgekit.cli_options import takes_inputs as _takes_inputs
@@ -103,23 +104,35 @@ def package(
 
 @main.command()
 @click.argument("bundle")
+@_on
 @_takes_inputs
 @_json
-def predict(bundle: str, image: str | None, audio: str | None, texts: tuple[str, ...], as_json: bool) -> None:
-    """Answer one predict with BUNDLE (a file or a folder), or with an app of a device.
+def predict(
+    bundle: str, device: str | None, image: str | None, audio: str | None, texts: tuple[str, ...], as_json: bool
+) -> None:
+    """Answer one predict with BUNDLE (a file or a folder), or with an app of this machine or of a device.
 
     \b
     edgekit predict tridigit.edgekit --image seven.png --text seven --text two
     edgekit predict kws.edgekit --audio clip.wav --json
+    edgekit predict tridigit --on pi@raspberrypi.local --image seven.png
     """
     from edgekit.operations import predict as operations
 
     operations.named_files(image, audio)
+    if device is not None:
+        from edgekit.operations.remote import predict_there
+
+        click.echo(predict_there(bundle, device, image=image, audio=audio, texts=texts, as_json=as_json))
+        return
     _print(operations.predict(bundle, image=image, audio=audio, texts=texts), as_json)
 
 
 @main.command()
 @click.argument("source")
+@_on
+@click.option("--resume", is_flag=True, help="With --on: follow and fetch what was begun there before.")
+@_target
 @click.option("--image", "images", multiple=True, metavar="FILE", help="Measure with this picture (repeatable).")
 @click.option("--audio", "audios", multiple=True, metavar="FILE", help="Measure with this sound (repeatable).")
 @click.option("--text", "texts", multiple=True, metavar="S", help="Measure with this text (repeatable).")
@@ -143,6 +156,9 @@ def predict(bundle: str, image: str | None, audio: str | None, texts: tuple[str,
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write the comparison as JUnit XML.")
 def profile(
     source: str,
+    device: str | None,
+    resume: bool,
+    target: str | None,
     images: tuple[str, ...],
     audios: tuple[str, ...],
     texts: tuple[str, ...],
@@ -162,14 +178,16 @@ def profile(
     \b
     edgekit profile tridigit.edgekit
     edgekit profile tridigit --variant fp32 --variant int8 --threads 1,2
+    edgekit profile tridigit --on pi@raspberrypi.local --sustained 10m --html heat.html
     edgekit profile app --json new.json --compare old.json --fail-above 10%
     """
     from edgekit.operations import profile as operations
 
     changes = {key: value for key, value in given.items() if value is not None}
     changes |= {"operators": False} if no_operators else {}
-    report = operations.profile(
-        source, variants=variants, images=images, audios=audios, texts=texts, changes=changes, note=say
+    chosen: dict[str, Any] = {"variants": variants, "images": images, "audios": audios, "texts": texts}
+    report, problem = operations.profile(
+        source, device, target=target, resume=resume, changes=changes, note=say, **chosen
     )
     operations.write_report(report, html_file, trace_file, None if json_file in (None, "-") else Path(str(json_file)))
     click.echo(operations.report_json(report) if json_file == "-" else operations.report_text(report))
@@ -177,6 +195,8 @@ def profile(
         found = operations.compare_with(old, report, fail_above)
         say(operations.write_comparison(found, markdown_file, junit_file))
         operations.gate(found)
+    if problem is not None:
+        raise problem
 
 
 @main.command()
@@ -294,6 +314,27 @@ def models(as_json: bool) -> None:
     from edgekit.operations import listing as operations
 
     _print(operations.models(), as_json)
+
+
+@main.group()
+def export() -> None:
+    """Write a project for a platform without Python."""
+
+
+@export.command()
+@click.argument("bundle")
+@click.argument("folder", type=click.Path(path_type=Path))
+@_json
+def android(bundle: str, folder: Path, as_json: bool) -> None:
+    """Write BUNDLE as a Gradle library module into FOLDER: assets, a Java library, an instrumented test, a sample.
+
+    \b
+    edgekit package tridigit --target android-arm64
+    edgekit export android tridigit.edgekit android/tridigit
+    """
+    from edgekit.operations import export as operations
+
+    _print(operations.export_android(bundle, folder), as_json)
 
 
 @main.command()

@@ -25,7 +25,7 @@ LAYERS = [
     {"predictor"},
     {"golden_decisions"},
     {"golden", "apps"},
-    {"packaging", "compression", "devices", "profiling"},
+    {"packaging", "compression", "devices", "profiling", "export"},
     {"operations", "terminal"},
     {"cli_options"},
     {"cli_devices"},

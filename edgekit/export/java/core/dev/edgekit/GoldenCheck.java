@@ -10,7 +10,7 @@ import java.util.Map;
 
 /**
  * Runs the golden samples of a bundle and compares tensors and results with what they must be. Pictures and sounds were
- * decoded when the module was exported: `decoded` has decoded.json and what it names.
+ * decoded when the module was exported: `decoded` has decoded.json, what it names, and the expected tensors.
  */
 public final class GoldenCheck {
     private final Predictor predictor;
@@ -37,6 +37,7 @@ public final class GoldenCheck {
             Result result = null;
             for (Object entry : sample.inputs) {
                 seen.clear();
+                predictor.forgetTexts();
                 result = predictor.trace(inputs((Map<?, ?>) entry), seen);
             }
             for (Manifest.ExpectedTensor expected : sample.tensors) {
@@ -112,7 +113,7 @@ public final class GoldenCheck {
             say(what, false, got == null ? "not computed" : "another datatype or size");
             return;
         }
-        ByteBuffer raw = ByteBuffer.wrap(predictor.read(expected.file)).order(ByteOrder.LITTLE_ENDIAN);
+        ByteBuffer raw = ByteBuffer.wrap(decoded.read(expected.file)).order(ByteOrder.LITTLE_ENDIAN);
         Tensor want = tensor(expected.datatype, new int[] {expected.count}, raw);
         double difference = 0.0;
         double largest = 0.0;

@@ -213,6 +213,11 @@ public final class Predictor implements AutoCloseable {
         return vector;
     }
 
+    /** Encode every text again: a check must see each value of the flow. */
+    synchronized void forgetTexts() {
+        seenTexts.clear();
+    }
+
     private Map<String, Tensor> run(Map<String, ?> given, List<String> wanted, Map<String, Double> timings) {
         long start = System.nanoTime();
         Map<String, Tensor> values = new LinkedHashMap<>();

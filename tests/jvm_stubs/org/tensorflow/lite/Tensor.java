@@ -1,0 +1,13 @@
+package org.tensorflow.lite;
+
+public interface Tensor {
+    String name();
+
+    int[] shape();
+
+    int[] shapeSignature();
+
+    DataType dataType();
+
+    int numBytes();
+}
