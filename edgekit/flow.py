@@ -161,8 +161,10 @@ def _by_row_stateful(
     if not carried:
         carried.update(initial_state(spec, {t.name: (t.datatype, t.shape) for t in graph.spec.inputs}))
     results = []
-    for index in range(_rows(inputs)):
-        outputs = graph.run({**_row(inputs, index, keep_axis), **constants, **carried})
+    single = keep_axis and all(len(x) == 1 for x in inputs.values())
+    for index in range(1 if single else _rows(inputs)):
+        row = inputs if single else _row(inputs, index, keep_axis)
+        outputs = graph.run({**row, **constants, **carried})
         carried.update({state.input: outputs[state.output] for state in spec.state})
         results.append(
             {value: convert(outputs[name]) if convert else outputs[name] for name, value, convert in fetches}

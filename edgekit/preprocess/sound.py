@@ -21,6 +21,9 @@ LARGEST_SAMPLE = 1024.0
 
 _COMPRESSED = {"FLAC", "OGG", "MP3", "WAV", "WAVEX"}
 _STEP_FRAMES = 1 << 17
+_SHORT = 1 << 12
+"""Samples of a chunk: few enough for a sum of squares on one thread."""
+_INT16, _FLOAT32 = np.dtype(np.int16), np.dtype(np.float32)
 
 
 class Sound(NamedTuple):
@@ -58,7 +61,7 @@ def decode(spec: AudioSpec, value: Any, limits: Limits) -> Sound:
 
 
 def _from_samples(samples: Any, rate: Any, limits: Limits) -> Sound:
-    if not isinstance(samples, np.ndarray) or samples.dtype not in (np.dtype(np.int16), np.dtype(np.float32)):
+    if not isinstance(samples, np.ndarray) or samples.dtype not in (_INT16, _FLOAT32):
         got = f"an array of {samples.dtype}" if isinstance(samples, np.ndarray) else type(samples).__name__
         raise InputError(
             f"audio samples: expected a numpy array of int16 or float32, got {got}",
@@ -124,8 +127,12 @@ def _check_facts(frames: int, channels: int, rate_hz: int, limits: Limits, name:
 
 def _finite(samples: NDArray[Any], name: str) -> NDArray[Any]:
     """`samples` if they can be sound; NaN fails every comparison, so one pair of extremes tells."""
-    if samples.dtype == np.int16:
+    if samples.dtype == _INT16:
         return samples
+    if samples.size <= _SHORT and samples.flags.c_contiguous:
+        flat = samples.reshape(-1)
+        if float(np.dot(flat, flat)) <= LARGEST_SAMPLE**2:  # then no sample is beyond it; one pass for a chunk
+            return samples
     low, high = float(samples.min()), float(samples.max())
     if low >= -LARGEST_SAMPLE and high <= LARGEST_SAMPLE:
         return samples

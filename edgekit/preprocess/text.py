@@ -88,7 +88,7 @@ def decode(spec: TextSpec, value: object, limits: Limits) -> str:
         hint = "decode bytes first: value.decode('utf-8')" if isinstance(value, bytes) else None
         raise InputError(f"text: expected a string, got {type(value).__name__}", hint=hint)
     try:
-        size = len(value.encode("utf-8"))
+        size = len(value) if value.isascii() else len(value.encode("utf-8"))
     except UnicodeEncodeError as error:
         raise InputError(f"text: not valid Unicode at character {error.start} (a lone surrogate)") from None
     if size > limits.text_bytes:
@@ -101,12 +101,20 @@ def decode(spec: TextSpec, value: object, limits: Limits) -> str:
 def transform(spec: TextSpec, encode: Encode, texts: Sequence[str]) -> tuple[dict[str, Array], list[Tokens]]:
     """Ids, mask and type ids as (texts, tokens) arrays of `spec.dtype`, and each text's tokens."""
     encoded = [encode(text) for text in texts]
-    longest = max((len(t.ids) for t in encoded), default=0)
+    longest = max((len(t.ids) for t in encoded), default=0) if len(encoded) != 1 else len(encoded[0].ids)
     if longest > spec.max_length:
         raise InputError(f"text: at most {spec.max_length} tokens, got {longest}", hint="shorten the text")
     width = spec.max_length if spec.padding == "max_length" else longest
     if spec.padding == "none" and any(len(t.ids) != longest for t in encoded):
         raise InputError("text: texts of different lengths cannot be one batch, this model takes no padding")
+    if len(encoded) == 1 and width == longest:  # nothing to pad, the usual case
+        (tokens,) = encoded
+        found = {spec.ids: np.array((tokens.ids,), spec.dtype)}
+        if spec.mask is not None:
+            found[spec.mask] = np.ones((1, width), spec.dtype)
+        if spec.type_ids is not None:
+            found[spec.type_ids] = np.array((tokens.type_ids,), spec.dtype)
+        return found, encoded
     ids = np.full((len(texts), width), spec.pad_id, spec.dtype)
     mask = np.zeros((len(texts), width), spec.dtype)
     type_ids = np.zeros((len(texts), width), spec.dtype)
