@@ -495,7 +495,6 @@ def test_files_of_ai_edge_quantizer(name: str, tmp_path: Path) -> None:
     dense = [layer for layer in facts.layers if layer.op == "FULLY_CONNECTED"]
     matrices = [m for m in entry["matrices"].values() if m["shape"] == [64, 64]]
     assert len(dense) == 2
-    assert all(
-        layer.granularity == ("per-channel" if m["scales"] > 1 else "per-tensor") for layer, m in zip(dense, matrices)
-    )
+    grain = {1: "per-tensor", 64: "per-channel", 128: "per-block"}
+    assert [layer.granularity for layer in dense] == [grain[m["scales"]] for m in matrices]
     assert not any(layer.doubts for layer in facts.layers)
