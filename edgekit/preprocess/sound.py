@@ -131,7 +131,9 @@ def _finite(samples: NDArray[Any], name: str) -> NDArray[Any]:
         return samples
     if samples.size <= _SHORT and samples.flags.c_contiguous:
         flat = samples.reshape(-1)
-        if float(np.dot(flat, flat)) <= LARGEST_SAMPLE**2:  # then no sample is beyond it; one pass for a chunk
+        with np.errstate(over="ignore", invalid="ignore"):
+            power = float(np.dot(flat, flat))
+        if power <= LARGEST_SAMPLE**2:  # then no sample is beyond it; one pass for a chunk
             return samples
     low, high = float(samples.min()), float(samples.max())
     if low >= -LARGEST_SAMPLE and high <= LARGEST_SAMPLE:
