@@ -563,3 +563,60 @@ def test_files_wanted_of_a_repository() -> None:
         wanted_files(names, "bnb4", target, "o/n")
     with pytest.raises(InputError, match=r"no \.onnx"):
         wanted_files(["model.safetensors"], None, target, "o/n")
+
+
+def test_a_hub_id_downloads_one_variant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a stand-in for huggingface_hub that serves a folder: the package's only calls to it."""
+    import shutil
+    import sys
+    from fnmatch import fnmatch
+    from types import ModuleType, SimpleNamespace
+
+    remote = vit(tmp_path / "remote")
+    (remote / "onnx").mkdir()
+    (remote / "model.onnx").rename(remote / "onnx" / "model.onnx")
+    save(remote / "onnx" / "model_q4.onnx", image_graph())
+    save(remote / "pytorch_model.bin", b"0" * 100)
+    (remote / "README.md").write_text("---\nlicense: apache-2.0\n---\n# A model\n")
+    names = sorted(p.relative_to(remote).as_posix() for p in remote.rglob("*") if p.is_file())
+    fetched: list[str] = []
+
+    def snapshot(repository: str, *, revision: str | None, allow_patterns: list[str]) -> str:
+        assert (repository, revision) == ("someone/Small-ViT", "v2")
+        local = tmp_path / "models--someone--Small-ViT" / "snapshots" / "abc"
+        for name in names:
+            if any(fnmatch(name, pattern) for pattern in allow_patterns):
+                (local / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(remote / name, local / name)
+                fetched.append(name)
+        return str(local)
+
+    class RepositoryNotFoundError(Exception):
+        pass
+
+    def listed(repository: str, revision: str | None) -> list[str]:
+        if repository == "someone/nothing":
+            raise RepositoryNotFoundError("404")
+        if repository == "someone/offline":
+            raise OSError("no route to host")
+        return names
+
+    stand_in = ModuleType("huggingface_hub")
+    stand_in.HfApi = lambda: SimpleNamespace(list_repo_files=listed)  # type: ignore[attr-defined]
+    stand_in.snapshot_download = snapshot  # type: ignore[attr-defined]
+    errors = SimpleNamespace(RepositoryNotFoundError=RepositoryNotFoundError)
+    stand_in.errors = errors  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "huggingface_hub", stand_in)
+
+    def package(source: str) -> Any:
+        output = str(tmp_path / "out.edgekit")
+        return CliRunner().invoke(main, ["package", source, "--target", "linux-x86_64", "-o", output])
+
+    result = package("hf:someone/Small-ViT@v2")
+    assert result.exit_code == 0, result.output
+    assert fetched == ["README.md", "config.json", "onnx/model.onnx", "preprocessor_config.json"]
+    with load(tmp_path / "out.edgekit") as predictor:
+        manifest = predictor.manifest
+    assert manifest.name.startswith("small-vit")
+    assert (manifest.license, manifest.source) == ("apache-2.0", "hf:someone/Small-ViT@v2")
+    assert (package("hf:someone/nothing").exit_code, package("hf:someone/offline").exit_code) == (4, 7)
