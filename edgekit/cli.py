@@ -282,6 +282,32 @@ def compare(
 
 @main.command()
 @click.argument("source")
+@click.argument("methods", nargs=-1, required=True)
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="New folder for the recipe.")
+@click.option(
+    "--data", multiple=True, type=click.Path(path_type=Path), help="To calibrate and compare on (repeatable)."
+)
+@click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Timed runs of each, at least.")
+@click.option("--seconds", type=click.FloatRange(0), default=3.0, show_default=True, help="Time of each, at least.")
+@click.option("--no-latency", is_flag=True, help="Leave out latency and memory.")
+@_json
+def compress(source: str, methods: tuple[str, ...], no_latency: bool, as_json: bool, **given: Any) -> None:
+    """Put the ONNX graphs of SOURCE (recipe or recipe@variant) through METHODS in order, and compare the result.
+
+    \b
+    Methods: fp16, int8-dynamic, int8-static, int4, prune:SHARE, prune-channels:SHARE, low-rank:ENERGY, cluster:VALUES
+    edgekit compress tridigit int8-static --data digits/ --data recordings/ -o tridigit-int8
+    edgekit compress tridigit prune:0.5 cluster:16 -o tridigit-small
+    """
+    from edgekit.operations import compare
+    from edgekit.operations import compress as operations
+
+    found = operations.compress(source, methods, latency=not no_latency, note=say, **given)
+    _print(found if as_json else compare.compared_text(found), as_json)
+
+
+@main.command()
+@click.argument("source")
 @click.option("--target", metavar="T", help="Kind of device (see `edgekit targets`); default: this machine's.")
 @click.option("--data", type=click.Path(path_type=Path), help="Also compare the variants on it (see `compare`).")
 @click.option("--measure", is_flag=True, help="Measure latency here, where the target is this machine.")

@@ -42,6 +42,7 @@ answers_option = click.option(
     callback=_read_answers,
     help="Answer what the source does not say (packaging names the keys).",
 )
+on_option = click.option("--on", "device", metavar="DEVICE", help="Do it on this device.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _inputs = (
     click.option("--image", metavar="FILE", help="Picture: JPEG, PNG, BMP or WebP."),

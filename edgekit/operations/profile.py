@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgekit.errors import InputError
+from edgekit.errors import EdgekitError, InputError
 from edgekit.operations.package import Note, choose_target, is_bundle, package
 from edgekit.profiling.compare import Comparison, bounds, compare
 from edgekit.profiling.compare import gate as gate
@@ -24,27 +24,46 @@ from edgekit.storage import explain, write_file
 
 def profile(
     source: str,
+    device: str | None,
     *,
+    target: str | None,
+    resume: bool,
     variants: Sequence[str],
     images: Sequence[str],
     audios: Sequence[str],
     texts: Sequence[str],
     changes: dict[str, Any],
     note: Note,
-) -> Report:
-    """The report of a source on this machine; further variants of a recipe are measured in turn with it.
+) -> tuple[Report, EdgekitError | None]:
+    """The report of a source on a device or (None) on this machine, and why it is not whole.
+
+    Further variants of a recipe are measured in turn with the first. target: the device's kind; resume: see
+    profile_there.
 
     images, audios, texts: the user's inputs, none for the bundle's golden sample. changes: keys of
     `profiling.options.Options` that differ from the usual ones.
     """
+    if device is not None:
+        from edgekit.operations.profile_there import profile_there
+
+        inputs = {"variants": variants, "images": images, "audios": audios, "texts": texts}
+        return profile_there(source, device, target=target, resume=resume, changes=changes, note=note, **inputs)
+    if resume:
+        raise InputError("--resume fetches a profile from a device", hint="add --on DEVICE")
     with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as scratch:
-        bundles = _bundles(source, variants, Path(scratch), note)
-        first = bundles.pop(next(iter(bundles)))
-        options = options_for(first, variants=bundles, workload=_workload(images, audios, texts), **changes)
-        return measure(options, progress=note)
+        bundles = _bundles(source, variants, target, Path(scratch), note)
+        name = next(iter(bundles))
+        first = bundles.pop(name)
+        variant = name if bundles else None
+        options = options_for(
+            first, variant=variant, variants=bundles, workload=_workload(images, audios, texts), **changes
+        )
+        return measure(options, progress=note), None
 
 
-def _bundles(source: str, variants: Sequence[str], scratch: Path, note: Note) -> dict[str, str]:
+def _bundles(
+    source: str, variants: Sequence[str], target_name: str | None, scratch: Path, note: Note
+) -> dict[str, str]:
     """Bundle paths by variant, packaged for this machine where the source is none."""
     from edgekit.apps import current_release
     from edgekit.installed import app_root
@@ -55,7 +74,7 @@ def _bundles(source: str, variants: Sequence[str], scratch: Path, note: Note) ->
         return {"bundle": source}
     if not Path(source).exists() and (app_root() / "apps" / source).is_dir():
         return {"bundle": str(current_release(source, app_root()) / "bundle")}
-    target = choose_target(None, note)
+    target = choose_target(target_name, note)
     found = {}
     for variant in variants or (None,):
         output = scratch / f"{variant or 'default'}.edgekit"

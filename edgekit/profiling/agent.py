@@ -16,13 +16,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from edgekit.errors import EdgekitError, InputError
+from edgekit.installed import RECORD_NAME
 from edgekit.profiling.children import child_environment
-from edgekit.profiling.options import dump_options, parse_options
+from edgekit.profiling.options import Options, dump_options, parse_options
 from edgekit.records import Json
 
 OPTIONS, JOURNAL, PROGRESS, PROCESS, OUTCOME = (
@@ -88,7 +89,7 @@ def run(folder: Path) -> int:
     outcome: dict[str, Json]
     try:
         options = parse_options((folder / OPTIONS).read_bytes())
-        with Journal(folder / JOURNAL) as journal:
+        with _held(options), Journal(folder / JOURNAL) as journal:
             profile(options, journal=journal, progress=_say)
         outcome = {"exit_code": 0, "message": "", "hint": None}
     except EdgekitError as error:
@@ -99,6 +100,18 @@ def run(folder: Path) -> int:
         outcome = {"exit_code": 1, "message": f"{type(error).__name__}: {error}", "hint": None}
     _write(folder / OUTCOME, outcome)
     return int(outcome["exit_code"])
+
+
+@contextmanager
+def _held(options: Options) -> Iterator[None]:
+    """Nobody collects the releases that are measured, whatever is deployed meanwhile."""
+    from edgekit.apps import Held
+
+    with ExitStack() as stack:
+        for bundle in (options.bundle, *options.variants.values()):
+            if (Path(bundle).parent / RECORD_NAME).is_file():
+                stack.enter_context(Held(Path(bundle).parent))
+        yield
 
 
 def _say(line: str) -> None:
