@@ -218,9 +218,12 @@ def _to_tensor(spec: ImageSpec, pixels: NDArray[np.uint8], outer: geometry.Windo
     if not channels_first and outer is None and (table == table[0]).all():
         np.take(table[0], pixels, out=tensor[0], mode="clip")
         return tensor
+    chains = levels.arithmetic(spec)
     for channel in range(channels):
         plane = planes[channel]
-        if plane.flags.c_contiguous:
+        if chains is not None and plane.flags.c_contiguous:
+            levels.compute(chains[channel], np.ascontiguousarray(pixels[:, :, channel]), plane)
+        elif plane.flags.c_contiguous:
             np.take(table[channel], pixels[:, :, channel], out=plane, mode="clip")
         else:
             plane[...] = np.take(table[channel], pixels[:, :, channel], mode="clip")
