@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace, peers: environment.Environment, folder: P
     if wanted("image I7"):
         found = rows_image.p95_beside_a_neighbour()
         extra.append(
-            f"I7, a 640x480 frame by matrix, 400 calls, OpenBLAS as it comes: alone p50 {found['alone_p50']:.2f} ms and "
+            f"I7, a 640x480 frame by matrix, 400 calls, OpenBLAS as it comes: alone p50 {found['alone_p50']:.2f} ms, "
             f"p95 {found['alone_p95']:.2f} ms; beside a busy process p50 {found['beside_p50']:.2f} ms and p95 "
             f"{found['beside_p95']:.2f} ms, which is {found['beside_p95'] - found['alone_p50']:.2f} ms above the p50 "
             "alone (goal: at most 6)."

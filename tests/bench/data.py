@@ -1,4 +1,4 @@
-"""What the rows are measured on: photographs, speech, tokenizer, graphs. Made on the spot where nothing real is there."""
+"""What the rows are measured on: photographs, speech, words; made on the spot where nothing real is there."""
 
 from __future__ import annotations
 
@@ -90,9 +90,37 @@ def tokenizer_file() -> Path | None:
     return found if found.is_file() else None
 
 
-WORDS = (
-    ["the", "a", "of", "and", "to", "in", "is", "you", "that", "it", "he", "was", "for", "on", "are", "as", "with", "his", "they", "I", "at", "be", "this", "have", "from", "or", "one", "had", "by"]
-)
+WORDS = [
+    "the",
+    "a",
+    "of",
+    "and",
+    "to",
+    "in",
+    "is",
+    "you",
+    "that",
+    "it",
+    "he",
+    "was",
+    "for",
+    "on",
+    "are",
+    "as",
+    "with",
+    "his",
+    "they",
+    "I",
+    "at",
+    "be",
+    "this",
+    "have",
+    "from",
+    "or",
+    "one",
+    "had",
+    "by",
+]
 RARE = [
     "naïve café",
     "東京タワー",
