@@ -143,22 +143,22 @@ def _window(layer: Layer) -> int:
 
 def shared_constants(network: Network, layers: list[Layer], weights: Weights) -> list[Shared]:
     """Weights that several layers use, and weights whose bytes are stored more than once."""
-    users: dict[tuple[str, int, str], list[str]] = {}
-    tensors: dict[tuple[str, int, str], StoredTensor] = {}
+    groups: dict[tuple[str, int, str], list[Layer]] = {}
     for layer in layers:
         tensor = layer.source.codebook or layer.source.tensor
-        key = (tensor.location, tensor.offset, tensor.name)
-        tensors[key] = tensor
-        if layer.name not in users.setdefault(key, []):
-            users[key].append(layer.name)
-    found, by_bytes = [], dict[tuple[int, str, tuple[int, ...]], list[tuple[str, int, str]]]()
-    for key, tensor in tensors.items():
-        is_codebook = any((x.source.codebook or x.source.tensor) is tensor and x.source.codebook for x in layers)
-        at_once = Counter(id(x.scope) for x in layers if (x.source.codebook or x.source.tensor) is tensor)
+        groups.setdefault((tensor.location, tensor.offset, tensor.name), []).append(layer)
+    tensors = {key: group[0].source.codebook or group[0].source.tensor for key, group in groups.items()}
+    users = {key: list(dict.fromkeys(layer.name for layer in group)) for key, group in groups.items()}
+    found: list[Shared] = []
+    by_bytes: dict[tuple[int, str, tuple[int, ...]], list[tuple[str, int, str]]] = {}
+    for key, group in groups.items():
+        tensor = tensors[key]
+        is_large = element_count(tensor.shape) >= SHARED_MIN_ELEMENTS
         # Both branches of an If (a merged decoder) use the same weights and only one of them runs.
-        if max(at_once.values(), default=0) > 1 and (element_count(tensor.shape) >= SHARED_MIN_ELEMENTS or is_codebook):
+        at_once = Counter(id(layer.scope) for layer in group)
+        if max(at_once.values()) > 1 and (is_large or group[0].source.codebook is not None):
             found.append(Shared(tensor=tensor.name, users=tuple(users[key]), copies=1, size_bytes=tensor.size_bytes))
-        if element_count(tensor.shape) >= SHARED_MIN_ELEMENTS:
+        if is_large:
             by_bytes.setdefault((tensor.size_bytes, tensor.datatype, tensor.shape), []).append(key)
     for keys in by_bytes.values():
         found += _copies(keys, tensors, users, weights) if len(keys) > 1 else []

@@ -19,6 +19,9 @@ from edgekit.formats import StoredTensor, mapped
 
 Array = NDArray[Any]
 BLOCK_ELEMENTS = 1 << 20
+ROW_LIMIT_ELEMENTS = 32 << 20
+"""Of one entry of the first axis; a weight with longer ones is named as not read."""
+
 VARINT_LIMIT_BYTES = 32 << 20
 """Protobuf varints have to be decoded whole; larger ones are named as not read."""
 
@@ -52,7 +55,7 @@ class Weights:
         if tensor.encoding != "raw" or not known or not tensor.size_bytes or tensor.offset < 0:
             return None
         data = self._data(tensor.location)
-        if data is None:
+        if data is None or element_count(tensor.shape[1:]) > ROW_LIMIT_ELEMENTS:
             return None
         if tensor.offset + tensor.size_bytes > len(data):
             raise GraphRefused(
@@ -83,7 +86,8 @@ class Weights:
         per_row = element_count(shape[1:])
         if per_row == 0 or shape[0] == 0:
             return
-        step = max(4, BLOCK_ELEMENTS // per_row // 4 * 4)  # a multiple of 4: groups of 4 rows stay whole
+        step = BLOCK_ELEMENTS // per_row // 4 * 4  # a multiple of 4: groups of 4 rows stay whole
+        step = step or (4 if per_row <= 4 * BLOCK_ELEMENTS else 1)
         bits = _PACKED[tensor.datatype][0] if tensor.datatype in _PACKED else 0
         for first in range(0, shape[0], step):
             rows = min(step, shape[0] - first)

@@ -125,8 +125,9 @@ def source_of(scope: Scope, name: str, steps_left: int = STEP_LIMIT) -> Source |
 
 def _looked_up(scope: Scope, node: Node, steps_left: int) -> Source | None:
     """W = codebook[index]: both are constants."""
-    table = source_of(scope, node.inputs[0], steps_left - 1)
-    index = source_of(scope, node.inputs[1], steps_left - 1) if len(node.inputs) > 1 else None
+    # Halved, so that the work of a hostile chain stays small where the way parts.
+    table = source_of(scope, node.inputs[0], steps_left // 2)
+    index = source_of(scope, node.inputs[1], steps_left // 2) if len(node.inputs) > 1 else None
     if table is None or index is None:
         return None
     return index._replace(
@@ -140,7 +141,7 @@ def _looked_up(scope: Scope, node: Node, steps_left: int) -> Source | None:
 
 def _masked(scope: Scope, node: Node, steps_left: int) -> Source | None:
     """W' = W * M: both are constants of the same shape."""
-    pair = [source_of(scope, name, steps_left - 1) for name in node.inputs]
+    pair = [source_of(scope, name, steps_left // 2) for name in node.inputs]
     if pair[0] is None or pair[1] is None or pair[0].tensor.shape != pair[1].tensor.shape:
         return None
     return pair[0]._replace(mask=pair[1].tensor, steps=(*pair[0].steps, node.op))
