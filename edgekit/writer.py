@@ -199,8 +199,11 @@ class Writer:
         if speech.languages:
             language = speech.languages[wishes.language] if wishes.language else self._language(speech, values)
             tokens.append(language)
-        if wishes.task is not None:
-            tokens.append(speech.tasks[wishes.task])
+        # transformers: a language that was said and no task means to transcribe; one that was found out means neither.
+        said = wishes.language is not None or len(speech.languages) == 1
+        task = wishes.task or ("transcribe" if said and "transcribe" in speech.tasks else None)
+        if task is not None:
+            tokens.append(speech.tasks[task])
         if speech.no_timestamps is not None and not wishes.timestamps:
             tokens.append(speech.no_timestamps)
         return tokens
@@ -306,19 +309,17 @@ class _Script:
         self._spec = spec
         self._decode = decode
         self._piecewise = piecewise
-        times = spec.speech.timestamps if spec.speech is not None and wishes.timestamps else None
-        self._times = times
-        self._timeline = Timeline(times, rate_hz) if times is not None else None
+        times = spec.speech.timestamps if spec.speech is not None else None
+        self._first_time = times.begin if times is not None else None
+        self._timeline = Timeline(times, rate_hz) if times is not None and wishes.timestamps else None
         self._stitching = Stitching()
         self._pieces = detokenize.Pieces(decode, hold_words=spec.clean_up_spaces)
         self._alone: list[int] | None = None
 
-    def _words(self, tokens: Sequence[int]) -> list[int]:
-        """The tokens that are text, or times where those are wanted."""
-        return [token for token in tokens if token not in self._spec.eos]
-
     def _spoken(self, tokens: Sequence[int]) -> list[int]:
-        return [token for token in tokens if self._times is None or token < self._times.begin]
+        """The tokens that are text: neither the end nor a time."""
+        ends, first_time = self._spec.eos, self._first_time
+        return [t for t in tokens if t not in ends and (first_time is None or t < first_time)]
 
     def grow(self, new: Sequence[int]) -> str:
         """The text that one more token of the only run makes certain."""
@@ -326,14 +327,13 @@ class _Script:
 
     def finish(self, heard: Heard, prompt: Sequence[int], new: Sequence[int]) -> str:
         """The text that the end of a run makes certain."""
-        words = self._words(new)
         if heard.alone:
             self._alone = [*(prompt if self._spec.tokens_with_prompt else ()), *new]
         if self._timeline is not None:
-            self._timeline.add(heard.piece, words)
+            self._timeline.add(heard.piece, [token for token in new if token not in self._spec.eos])
             settled = [t for s in self._timeline.segments() for t in s.tokens]
         else:
-            self._stitching.add(words)
+            self._stitching.add(self._spoken(new))
             settled = self._stitching.settled
         return self._pieces.add(settled) if self._piecewise and not heard.alone else ""
 

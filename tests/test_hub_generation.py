@@ -209,6 +209,7 @@ def stamped(made: Callable[..., Path]) -> Path:
     generation = {
         "lang_to_id": {"<|en|>": 2, "<|de|>": 3}, "task_to_id": {"transcribe": 4}, "no_timestamps_token_id": 59,
         "is_multilingual": True, "max_initial_timestamp_index": 50, "max_length": 64, "suppress_tokens": [5, 6],
+        "forced_decoder_ids": [[1, None], [2, 4]],
     }  # fmt: skip
     folder = made(
         "stamped", (MERGED,), size={"vocabulary": STAMPED.vocabulary}, config={"vocab_size": STAMPED.vocabulary},
@@ -365,6 +366,7 @@ OLD_ENGLISH = {"forced_decoder_ids": [[1, 50362]]}
     ("config", "words", "language", "task", "prompt", "begin"),
     [
         (MULTILINGUAL, ["en", "de"], None, "transcribe", 4, 50364),
+        ({**MULTILINGUAL, "forced_decoder_ids": None}, ["en", "de"], None, None, 4, 50364),
         ({**MULTILINGUAL, "language": "<|de|>", "task": "translate"}, ["en", "de"], "de", "translate", 4, 50364),
         ({**MULTILINGUAL, "forced_decoder_ids": [[1, 50261], [2, 50358]]}, ["en", "de"], "de", "translate", 4, 50364),
         (ENGLISH, [], None, None, 2, 50363),

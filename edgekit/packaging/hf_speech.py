@@ -41,7 +41,7 @@ def read_speech(
         no_timestamps=silent,
         timestamps=_timestamps(get, tokenizer, silent, vocabulary, spec),
     )
-    return speech, 1 + bool(languages) + (speech.task is not None) + (silent is not None)
+    return speech, 1 + bool(languages) + bool(tasks) + (silent is not None)
 
 
 def _forced(get: Callable[[str], Any]) -> dict[int, int | None]:
@@ -85,11 +85,10 @@ def _language(folder: HubFolder, said: Any, forced: int | None, languages: dict[
 
 
 def _task(said: Any, forced: int | None, tasks: dict[str, int]) -> str | None:
-    """The task that is taken when nobody says: transformers' own is transcribe."""
+    """The task that the config says."""
     if said in tasks:
         return str(said)
-    usual = "transcribe" if "transcribe" in tasks else None
-    return next((word for word, number in tasks.items() if number == forced), usual)
+    return next((word for word, number in tasks.items() if number == forced), None)
 
 
 def _timestamps(

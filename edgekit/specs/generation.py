@@ -77,7 +77,8 @@ class Speech(Record):
     """Whisper's prompt: start, language, task, and the token that says that no times are wanted.
 
     languages, tasks: by the word that the user passes; empty where the model has none. language, task: what is taken
-    when the user says nothing; language null is found out by the model.
+    when the user says nothing; language null is found out by the model, task null is `transcribe` once a language is
+    said, and none where it was found out.
     """
 
     languages: dict[str, int]
