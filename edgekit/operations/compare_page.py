@@ -12,6 +12,7 @@ from edgekit.profiling.html import STYLE
 from edgekit.profiling.svg import BOTTOM, LEFT, RIGHT, TOP, WIDTH, Axis, frame, svg
 
 HEIGHT = 230
+LABEL_STEPS = 6
 OWN_STYLE = (
     "circle.on{fill:var(--line)}circle.off{fill:none;stroke:var(--soft);stroke-width:1.4}"
     ".whisker{stroke:var(--soft);stroke-width:1}.front{fill:none;stroke:var(--line);stroke-dasharray:4 3}"
@@ -99,10 +100,11 @@ def _front(found: Compared, title: str, unit: str, cost: Callable[[Candidate], f
             f'y2="{y.at(one.score.high):.1f}"/>'
             f'<circle class="{"on" if i in front else "off"}" cx="{at:.1f}" cy="{up:.1f}" r="4"/>'
         )
-        end = at > WIDTH * 0.7
+        # Equal scores are common: names go down in steps, in the order of their dots.
+        end, step = at > WIDTH * 0.6, order.index(i) % LABEL_STEPS
+        down = up + 13 + 13 * step if up < HEIGHT / 2 else up - 8 - 13 * step
         anchor = 'text-anchor="end" ' if end else ""
-        shift = -7 if end else 7
-        body += f'<text class="tick" {anchor}x="{at + shift:.1f}" y="{up - 6:.1f}">{escape(one.name)}</text>'
+        body += f'<text class="tick" {anchor}x="{at + (-5 if end else 5):.1f}" y="{down:.1f}">{escape(one.name)}</text>'
     return svg(body, HEIGHT, title)
 
 
