@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import shutil
 import struct
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -117,12 +120,20 @@ class Java:
         self._process.stdout.close()
 
 
-@contextmanager
-def start_java(classes: Path) -> Iterator[Java]:
-    """The library and the bridge, compiled into the folder and running."""
+@cache
+def compiled() -> Path:
+    """The classes of library and bridge, compiled once per session."""
     require_jdk()
-    compile_java([SOURCES / "core", BRIDGE], classes)
-    bridge = Java(classes)
+    folder = Path(tempfile.mkdtemp(prefix="edgekit-java-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    compile_java([SOURCES / "core", BRIDGE], folder)
+    return folder
+
+
+@contextmanager
+def start_java() -> Iterator[Java]:
+    """The library, running."""
+    bridge = Java(compiled())
     try:
         yield bridge
     finally:

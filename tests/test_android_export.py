@@ -44,8 +44,8 @@ def module(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Java]:
-    with start_java(tmp_path_factory.mktemp("classes")) as bridge:
+def java() -> Iterator[Java]:
+    with start_java() as bridge:
         yield bridge
 
 

@@ -37,9 +37,9 @@ NEW_PILLOW = int(pillow_version.split(".")[0]) >= 13
 
 
 @pytest.fixture(scope="module")
-def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Java]:
+def java() -> Iterator[Java]:
     """The library, compiled and running."""
-    with start_java(tmp_path_factory.mktemp("classes")) as bridge:
+    with start_java() as bridge:
         yield bridge
 
 
@@ -388,6 +388,16 @@ def test_texts(json_tokenizer: bool, java: Java) -> None:
         text = choose.choice(["", " "]).join(choose.choice(PARTS) for _ in range(choose.randrange(9)))
         answered += same_tokens(seed, spec, tokenizer, text, java)
     assert answered > TEXTS // 2
+
+
+def test_minilms_own_tokenizer(java: Java, shared: Path) -> None:
+    """all-MiniLM's tokenizer.json with its 30,522 tokens: the same ids for English, for other scripts, for noise."""
+    tokenizer = (shared / "zoo/minilm-embedding/model/tokenizer.json").read_text("utf-8")
+    for seed in range(60):
+        choose = random.Random(seed)
+        spec = drawn_text_spec(choose, True)
+        text = " ".join(choose.choice((*PARTS, "The", "quick", "brown", "fox's", "jumped!")) for _ in range(9))
+        same_tokens(seed, spec, tokenizer, text, java)
 
 
 def test_every_character(java: Java) -> None:

@@ -33,9 +33,9 @@ CASES = 240
 
 
 @pytest.fixture(scope="module")
-def java(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Java]:
+def java() -> Iterator[Java]:
     """The library, compiled and running."""
-    with start_java(tmp_path_factory.mktemp("classes")) as bridge:
+    with start_java() as bridge:
         yield bridge
 
 
