@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from compression_models import replace_initializer
+from compression_models import change, dynamic, plain, replace_initializer, static
 from packing import TRIDIGIT, WORDS, changed_recipe, pack
 from PIL import Image
 
@@ -27,7 +27,9 @@ from edgekit.compression.intervals import (
     score_interval,
     wilson,
 )
-from edgekit.compression.signal import snr_db
+from edgekit.compression.reading import read_network
+from edgekit.compression.signal import broken_layer, snr_db
+from edgekit.compression.tapping import compare_layers
 from edgekit.errors import GateFailed, GateInconclusive, InputError
 from edgekit.operations.advise import advise, precision_of
 from edgekit.operations.compare import compare, compared_text, gate, write_page
@@ -249,8 +251,6 @@ def test_a_broken_int8_onnx_is_caught_with_its_layer(
 
 def test_a_broken_int8_tflite_is_caught_with_its_layer(bundles: dict[str, Path], digits: Path, tmp_path: Path) -> None:
     """The scales of one convolution's weights in a .tflite, eight times too large: that convolution is named."""
-    from edgekit.compression.reading import read_network
-
     names = []
 
     def damage(path: Path) -> None:
@@ -272,6 +272,29 @@ def test_a_broken_int8_tflite_is_caught_with_its_layer(bundles: dict[str, Path],
     reference = [n for n in found.candidates[1].layers["image"] if n.op == "CONV_2D"]
     assert broken.startswith(f"image: {reference[2].layer}")
     assert len(names) == 1
+
+
+@pytest.mark.parametrize("form", ["qdq", "qoperator", "dynamic"])
+def test_layers_match_in_every_form_of_quantisation(form: str, tmp_path: Path) -> None:
+    """QDQ, QOperator and dynamic files of onnxruntime: layers match by the names that its quantisers leave, also where
+    a Relu went into the quantiser's range; none looks broken, until one layer's weights are."""
+    source = plain(tmp_path / "plain.onnx")
+    path = tmp_path / "made.onnx"
+    made = dynamic(source, path) if form == "dynamic" else static(source, path, qdq=form == "qdq")
+    rng = np.random.default_rng(8)
+    feeds = [({"x": x}, {"x": x}) for x in rng.standard_normal((6, 1, 3, 16, 16)).astype(np.float32)]
+    noises = compare_layers(read_network(source), read_network(made), feeds)
+    assert len(noises) >= 5
+    assert all(n.snr_db is not None and n.snr_db > 20 for n in noises)
+    assert broken_layer(noises) is None
+
+    def spoil(q: np.ndarray) -> np.ndarray:
+        return np.asarray(np.roll(q, 3, axis=1))
+
+    bad = change(made, tmp_path / "bad.onnx", lambda model: replace_initializer(model, "m1_quantized", spoil))
+    broken = broken_layer(compare_layers(read_network(source), read_network(bad), feeds))
+    assert broken is not None
+    assert broken.layer in ("dense1", "relu3")  # the layer, or the Relu that was folded into it
 
 
 def test_golden_samples_and_their_limits(bundles: dict[str, Path]) -> None:

@@ -118,18 +118,36 @@ def matched_values(first: Network, second: Network) -> dict[str, str]:
     have the same operators in the same order, conversions of datatype aside.
     """
     made = {name for node in second.main.nodes for name in node.outputs}
+    takers: dict[str, list[Node]] = {}
+    for node in first.main.nodes:
+        for name in node.inputs:
+            takers.setdefault(name, []).append(node)
     pairs: dict[str, str] = {}
     for node in first.main.nodes:
         for name in () if node.op == "Constant" else node.outputs:
-            # Where a Relu was folded into the quantiser's range, its name stands before the quantiser's clipping.
-            for other in (f"{name}_DequantizeLinear_Output", name, f"{name}_quantized"):
-                if other in made:
-                    pairs[name] = other
-                    break
+            found = _partner(name, made)
+            if found is None:
+                continue
+            after = takers.get(name, [])
+            if found != name and len(after) == 1 and after[0].op in ("Relu", "Clip"):
+                # The quantiser folded the activation into its range: the quantised value is the one after it.
+                bent = after[0].outputs[0]
+                if _partner(bent, made) is None:
+                    pairs[bent] = found
+                    continue
+            pairs[name] = found
     a, b = _essential(first), _essential(second)
     if [n.op for n in a] == [n.op for n in b] and first.format == second.format == "tflite":
         pairs = {x: y for n, m in zip(a, b) for x, y in zip(n.outputs, m.outputs)}
     return pairs
+
+
+def _partner(name: str, made: set[str]) -> str | None:
+    """The name under which onnxruntime's quantisers leave a value, dequantised where they do that.
+
+    Where a Relu was folded into the quantiser's range, its name stands before the quantiser's clipping.
+    """
+    return next((n for n in (f"{name}_DequantizeLinear_Output", name, f"{name}_quantized") if n in made), None)
 
 
 _CONVERSIONS = frozenset(("QUANTIZE", "DEQUANTIZE", "CAST"))
