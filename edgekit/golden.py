@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import BundleError, EdgekitError
-from edgekit.golden_decisions import settled
+from edgekit.golden_decisions import condensed, settled
 from edgekit.manifest import ExpectedTensor, GoldenSample
 from edgekit.records import Json, Record, dump
 from edgekit.specs.post import Detections
@@ -96,7 +96,7 @@ def _threshold(predictor: Predictor) -> float:
 def run_sample(
     predictor: Predictor, inputs: Sequence[Mapping[str, Json]], read: Callable[[str], bytes]
 ) -> tuple[Json, dict[str, Array]]:
-    """The result, as plain JSON without timings, and the values of the flow; of the last entry of a sequence."""
+    """The result as a golden sample keeps it, without timings, and the values of the flow; of the last entry."""
     result: Json = None
     values: dict[str, Array] = {}
     for entry in inputs:
@@ -106,7 +106,7 @@ def run_sample(
         margins = values.pop(MARGINS, None)
         if margins is not None:
             result[MARGINS] = [round(min(float(m), MARGIN_LIMIT), 6) for m in margins]
-    return result, values
+    return condensed(result), values
 
 
 def _value(item: Json, read: Callable[[str], bytes]) -> Any:

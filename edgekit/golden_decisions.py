@@ -9,10 +9,27 @@ from difflib import SequenceMatcher
 
 from edgekit.records import Json
 
+ARRAY_LIMIT = 4096
 NARROW = 0.5
 """The most that the winner of a narrow decision can score."""
 OPEN_TEXT = 2.0
 """Of a text's ids, this many tolerances may differ: each frame decides on its own."""
+
+
+def condensed(result: Json) -> Json:
+    """The result with every array of more than ARRAY_LIMIT numbers as its shape and evenly spaced numbers of it: the
+    tensors are kept by themselves, and a manifest is small."""
+    if isinstance(result, dict):
+        return {key: condensed(value) for key, value in result.items()}
+    if not isinstance(result, list):
+        return result
+    shape, flat = [len(result)], result
+    while flat and all(isinstance(row, list) and len(row) == len(flat[0]) for row in flat):
+        shape.append(len(flat[0]))
+        flat = [number for row in flat for number in row]
+    if len(flat) <= ARRAY_LIMIT or not all(isinstance(x, (int, float)) for x in flat):
+        return [condensed(item) for item in result]
+    return {"shape": shape, "numbers": flat[:: -(-len(flat) // ARRAY_LIMIT)]}
 
 
 def settled(want: Json, got: Json, tolerance: float, threshold: float) -> tuple[Json, Json]:

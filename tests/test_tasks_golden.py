@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgekit.golden import compare_results
+from edgekit.golden_decisions import ARRAY_LIMIT, condensed
 
 TIGHT, LOOSE = 1e-3, 5e-2
 
@@ -59,3 +60,16 @@ def test_transcripts() -> None:
     assert passed(want, close, LOOSE)
     assert not passed(want, close, TIGHT)
     assert not passed(want, {"text": "", "tokens": [], "timestamps": []}, LOOSE)
+
+
+def test_large_arrays_are_kept_as_evenly_spaced_numbers() -> None:
+    """A manifest is at most 1 MiB, a mask or raw tensors are more; the tensors are compared by themselves."""
+    small = {"mask": [[0, 1], [2, 3]], "labels": ["a"], "text": "x"}
+    assert condensed(small) == small
+    rows = [[float(x + y) for x in range(200)] for y in range(100)]
+    kept = condensed({"tensors": {"a": rows}})["tensors"]["a"]
+    assert kept["shape"] == [100, 200]
+    assert len(kept["numbers"]) <= ARRAY_LIMIT
+    assert kept["numbers"][1] == rows[0][5]
+    assert condensed(["word"] * 5000) == ["word"] * 5000
+    assert condensed({"empty": []}) == {"empty": []}
