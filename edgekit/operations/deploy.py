@@ -306,10 +306,13 @@ def _prepare(
         restart=restart_command(app) if asked.service is not None else asked.restart,
         disk_floor_bytes=DISK_FLOOR_BYTES,
         machines=MACHINES[kind.arch],
-        ram_bytes=peak_bytes(bundle, payload.digest, manifest),
+        ram_bytes=None,
         allow_downgrade=asked.allow_downgrade,
         force=asked.force,
     )
+    if asked.force or request.record.id not in facts.app(app).state.bad:
+        # What failed there before is refused at once: a graph that hangs would hang here until the deadline.
+        request = request.replace(ram_bytes=peak_bytes(bundle, payload.digest, manifest))
     return request, advise(manifest, facts)
 
 
