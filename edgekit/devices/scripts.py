@@ -270,7 +270,7 @@ COPY = """
 cd "$1"
 tab=$(printf '\\t')
 while IFS=$tab read -r source name; do
-  case $name in */*) mkdir -p "./${name%/*}" ;; esac
+  case $name in */*) [ -d "./${name%/*}" ] || mkdir -p "./${name%/*}" ;; esac
   cp "$source" "./$name"
 done
 """

@@ -20,6 +20,8 @@ SMALL_BYTES = 256 << 10
 BATCH_BYTES = 4 << 20
 BLOCK_BYTES = 16 << 20
 SLOWEST_LINK_BYTES_PER_S = 64 << 10
+SLOWEST_COPY_S = 0.25
+"""Each copy is a process of its own; an emulated or busy device starts some ten of them in a second."""
 
 
 def transfer_timeout_s(size_bytes: int) -> float:
@@ -39,7 +41,7 @@ def copy_on_device(session: Session, tree: Tree) -> None:
     if not tree.copies:
         return
     lines = _lines(tuple(f"{c.source}\t{c.path}" for c in tree.copies))
-    timeout_s = hash_timeout_s(sum(c.size for c in tree.copies))
+    timeout_s = hash_timeout_s(sum(c.size for c in tree.copies)) + SLOWEST_COPY_S * len(tree.copies)
     session.run(scripts.COPY, tree.incoming, stdin=lines, timeout_s=timeout_s)
 
 
