@@ -98,18 +98,18 @@ def test_the_digest_is_the_sha256_of_the_manifest(tmp_path: Path) -> None:
 
 def test_the_bytes_of_format_1_never_change(tmp_path: Path) -> None:
     """Framing of a bundle by literal bytes: local header, payload, central directory, end record."""
-    files = {"a": b"xyz"}
+    files = {"g.onnx": b"xyz"}
     data = write(tmp_path / "b", small_manifest(files), files)
     manifest = dump_manifest(small_manifest(files))
     crc, size = zlib.crc32(manifest).to_bytes(4, "little"), len(manifest).to_bytes(4, "little")
     first = b"PK\3\4\x14\0\0\0\0\0\0\0\x21\0" + crc + size + size + b"\x0d\0\0\0manifest.json" + manifest
     facts = bytes.fromhex("6788ecc4 03000000 03000000".replace(" ", ""))
     facts = zlib.crc32(b"xyz").to_bytes(4, "little") + facts[4:]
-    second = b"PK\3\4\x14\0\0\0\0\0\0\0\x21\0" + facts + b"\x01\0\0\0axyz"
+    second = b"PK\3\4\x14\0\0\0\0\0\0\0\x21\0" + facts + b"\x06\0\0\0g.onnxxyz"
     head = b"PK\1\2\x14\x03\x14\0\0\0\0\0\0\0\x21\0"
     mode = b"\0\0\0\0\0\0\0\0\0\0\xa4\x81"
     listing = head + crc + size + size + b"\x0d\0" + mode + b"\0\0\0\0manifest.json"
-    listing += head + facts + b"\x01\0" + mode + len(first).to_bytes(4, "little") + b"a"
+    listing += head + facts + b"\x06\0" + mode + len(first).to_bytes(4, "little") + b"g.onnx"
     start = len(first + second).to_bytes(4, "little")
     end = b"PK\5\6\0\0\0\0\2\0\2\0" + len(listing).to_bytes(4, "little") + start + b"\0\0"
     assert data == first + second + listing + end
@@ -238,7 +238,7 @@ def test_a_manifest_error_names_the_bundle_and_the_key(tmp_path: Path, cache: Pa
 
 
 def test_a_name_cannot_be_a_file_and_a_folder(tmp_path: Path) -> None:
-    files = {"a": b"1", "a/b": b"2"}
+    files = {"g.onnx": b"1", "g.onnx/b": b"2"}
     with pytest.raises(ManifestError, match="is a file and the folder of"):
         write(tmp_path / "b", small_manifest(files), files)
 
