@@ -147,7 +147,7 @@ def _plan(run: Deployment) -> None:
 
 def _inspect_s(request: Request) -> float:
     contents = (*request.payload.contents, *request.layer.contents)
-    return hash_timeout_s(4 * sum(c.size for c in contents))
+    return hash_timeout_s(4 * sum(c.size for c in contents), 4 * len(contents))
 
 
 def _reuse(run: Deployment) -> None:
@@ -178,7 +178,7 @@ def _hash(run: Deployment) -> None:
 
 
 def _wrong(run: Deployment, tree: Tree) -> list[str]:
-    timeout_s = hash_timeout_s(sum(c.size for c in tree.contents))
+    timeout_s = hash_timeout_s(sum(c.size for c in tree.contents), len(tree.contents))
     inventory = inspect(run.session.device, (tree.incoming,), timeout_s=timeout_s)
     return differences(inventory[tree.incoming], tree.contents)
 

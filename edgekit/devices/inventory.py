@@ -14,6 +14,9 @@ from edgekit.records import Record
 SLOWEST_HASH_BYTES_PER_S = 5 << 20
 """A Pi Zero 2 hashes some 60 MB/s from memory and reads some 20 MB/s from its card; a deadline needs room."""
 
+SLOWEST_FILES_PER_S = 10
+"""A layer is a thousand small files: on an emulated Pi 4 they, not their bytes, take the time."""
+
 _SIZE = re.compile(r"\s*(\d+) \./(.+)")
 _HASH = re.compile(r"([0-9a-f]{64}) [ *]\./(.+)")
 
@@ -36,9 +39,9 @@ Inventory = dict[str, Listing | None]
 """By absolute folder; None for one that is not there."""
 
 
-def hash_timeout_s(size_bytes: int) -> float:
-    """A deadline for hashing that many bytes on a slow device."""
-    return 30.0 + size_bytes / SLOWEST_HASH_BYTES_PER_S
+def hash_timeout_s(size_bytes: int, files: int) -> float:
+    """A deadline for hashing, or copying, so much in so many files on a slow device."""
+    return 30.0 + size_bytes / SLOWEST_HASH_BYTES_PER_S + files / SLOWEST_FILES_PER_S
 
 
 def folders_to_inspect(facts: Facts, app: str, release: str, layer: Layer) -> tuple[str, ...]:

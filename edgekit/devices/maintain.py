@@ -29,7 +29,8 @@ from edgekit.records import Record
 class AppStatus(Record):
     """One app on a device. current, previous, bad: release ids. version, bundle, layer: of the current release.
 
-    problem: what is wrong with it, or null. releases: every release folder there is.
+    problem: what is wrong with it, or null. verified: false where the golden check could not run on the device.
+    releases: every release folder there is.
     """
 
     app: str
@@ -43,6 +44,7 @@ class AppStatus(Record):
     restart: str | None
     releases: tuple[str, ...]
     problem: str | None
+    verified: bool
 
 
 class Switched(Record):
@@ -77,6 +79,7 @@ def _status(app: InstalledApp) -> AppStatus:
         restart=app.restart,
         releases=tuple(r.id for r in app.releases),
         problem=problem,
+        verified=record is None or record.settings.get("verified") is not False,
     )
 
 
@@ -124,7 +127,7 @@ def _rollback(session: Session, facts: Facts, checks: Checks) -> Switched:
 
 
 def _require_intact(session: Session, folder: str, record: ReleaseRecord) -> None:
-    timeout_s = hash_timeout_s(sum(f.size for f in record.files.values()))
+    timeout_s = hash_timeout_s(sum(f.size for f in record.files.values()), len(record.files))
     listing = inspect(session.device, (folder,), timeout_s=timeout_s)[folder]
     found = {path: (file.size, file.sha256) for path, file in listing.files.items()} if listing else {}
     found.pop(RECORD_NAME, None)

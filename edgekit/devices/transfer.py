@@ -41,7 +41,7 @@ def copy_on_device(session: Session, tree: Tree) -> None:
     if not tree.copies:
         return
     lines = _lines(tuple(f"{c.source}\t{c.path}" for c in tree.copies))
-    timeout_s = hash_timeout_s(sum(c.size for c in tree.copies)) + SLOWEST_COPY_S * len(tree.copies)
+    timeout_s = hash_timeout_s(sum(c.size for c in tree.copies), len(tree.copies)) + SLOWEST_COPY_S * len(tree.copies)
     session.run(scripts.COPY, tree.incoming, stdin=lines, timeout_s=timeout_s)
 
 
