@@ -118,6 +118,8 @@ def _status_lines(app: AppStatus) -> str:
     if app.previous:
         lines.append(f"  previous: {app.previous[:12]} (edgekit rollback brings it back)")
     lines += [f"  failed its check: {bad[:12]}" for bad in app.bad]
+    if not app.verified:
+        lines.append("  not verified: the golden check cannot run there")
     if app.problem:
         lines.append(f"  problem: {app.problem}")
     return "\n".join(lines)
