@@ -77,8 +77,14 @@ SLOW = {
 """Modules of thousands of cases or real time: they run once in CI, on one Python."""
 
 
+TIMED = {"test_profile_measure", "test_profile_operators", "test_profile_predictor", "test_runtime_memory"}
+"""Modules that compare times or memory with each other: they want a processor of their own, one after another."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the slow modules in one place."""
+    """Mark the slow and the timed modules in one place."""
     for item in items:
         if item.path.stem in SLOW:
             item.add_marker(pytest.mark.slow)
+        if item.path.stem in TIMED:
+            item.add_marker(pytest.mark.timed)
