@@ -25,7 +25,7 @@ from edgekit.stamps import graph_cache
 from edgekit.stream import Stream, refuse_unless_streamable, taker
 
 if TYPE_CHECKING:
-    from edgekit.writer import Writer
+    from edgekit.generation.writer import Writer
 
 Array = NDArray[Any]
 Answer = Callable[[Mapping[str, Any], clock.Lap, dict[str, Array]], Fields]
@@ -146,7 +146,7 @@ class Predictor:
     def _open_writer(self) -> Writer | None:
         if self.manifest.generation is None:
             return None
-        from edgekit.writer import Writer
+        from edgekit.generation.writer import Writer
 
         def run(values: dict[str, Array], wanted: Sequence[str], lap: clock.Lap) -> None:
             flow.run(self._plan(values, wanted), values, lap)

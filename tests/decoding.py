@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from decoders import FIRST, MERGED, REST
 
-from edgekit import generate
+from edgekit.generation import loop as generate
+from edgekit.generation.token_choice import Bounds, chooser, rules
 from edgekit.manifest import GraphSpec
 from edgekit.packaging.decoder_wiring import complete_generation, wire_graph
 from edgekit.runtimes.graph import Graph, Settings
 from edgekit.runtimes.loading import load_graph
 from edgekit.specs.generation import Choice, GenerationSpec
-from edgekit.token_choice import Bounds, chooser, rules
 
 SETTINGS = Settings(threads=1, spinning=False, providers=(), cache=None)
 CHOICE = Choice(

@@ -18,13 +18,13 @@ import numpy as np
 from decoders import Size, write_merged
 from decoding import CHOICE, TABLE
 
-from edgekit import generate
-from edgekit.detokenize import Pieces
+from edgekit.generation import loop as generate
+from edgekit.generation.detokenize import Pieces
+from edgekit.generation.token_choice import Bounds, chooser, rules
 from edgekit.manifest import GraphSpec
 from edgekit.packaging.decoder_wiring import complete_generation, wire_graph
 from edgekit.runtimes.graph import Settings, Tensors
 from edgekit.runtimes.loading import load_graph
-from edgekit.token_choice import Bounds, chooser, rules
 
 WHISPER_TINY = Size(vocabulary=51865, width=384, heads=6, layers=4, positions=448, wide=0.3)
 FRAMES, TOKENS, ROUNDS = 1500, 100, 5

@@ -10,14 +10,14 @@ import pytest
 from decoders import TOY, write_decoder_only, write_merged, write_split
 from decoding import CHOICE, SETTINGS, TABLE, open_decoder, reference, write
 
-from edgekit import generate
 from edgekit.errors import GraphRefused, InputError, ManifestError
+from edgekit.generation import loop as generate
+from edgekit.generation.token_choice import Bounds, chooser
 from edgekit.manifest import GraphSpec
 from edgekit.packaging.decoder_wiring import complete_generation, find_caches, wire_graph
 from edgekit.runtimes.graph import Tensors
 from edgekit.runtimes.loading import load_graph
 from edgekit.specs.tensor import Port
-from edgekit.token_choice import Bounds, chooser
 
 COUNT = 30
 

@@ -27,10 +27,10 @@ from golden.make_generation_golden import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgekit.detokenize import Pieces, clean_up
+from edgekit.generation.detokenize import Pieces, clean_up
+from edgekit.generation.token_choice import Bounds, chooser, margin, probabilities, rules
+from edgekit.generation.transcript import Piece, Stitching, Timeline, pieces, seam
 from edgekit.specs.generation import Chunks, Timestamps
-from edgekit.token_choice import Bounds, chooser, margin, probabilities, rules
-from edgekit.transcript import Piece, Stitching, Timeline, pieces, seam
 
 ANSWERS: dict[str, Any] = json.loads((Path(__file__).parent / "golden" / "generation.json").read_text("utf-8"))
 CHUNKS = Chunks(window=160, stride=30, least=1, silence=0.0)

@@ -93,9 +93,9 @@ def test_one_modality_imports_no_other(keyword: str, one_sided: dict[str, Path])
 
 
 NOT_FOR_A_TEXT = {
-    "edgekit.generate",
-    "edgekit.writer",
-    "edgekit.token_choice",
+    "edgekit.generation.loop",
+    "edgekit.generation.writer",
+    "edgekit.generation.token_choice",
     "edgekit.golden",
     "edgekit.preprocess.picture",
     "edgekit.preprocess.sound",

@@ -9,17 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit import clock, detokenize, generate, results
+from edgekit import clock, results
 from edgekit.clock import Lap
 from edgekit.errors import InputError, ManifestError
+from edgekit.generation import detokenize
+from edgekit.generation import loop as generate
+from edgekit.generation.token_choice import Bounds, chooser, rules
+from edgekit.generation.transcript import Piece, Stitching, Timeline, pieces, to_json
+from edgekit.generation.wishes import Wishes, option_names, read_wishes
 from edgekit.inputs import Prepare
 from edgekit.manifest import Manifest
 from edgekit.runtimes.graph import Graph
 from edgekit.specs.audio import AudioSpec
 from edgekit.specs.generation import GenerationSpec, Speech
-from edgekit.token_choice import Bounds, chooser, rules
-from edgekit.transcript import Piece, Stitching, Timeline, pieces, to_json
-from edgekit.wishes import Wishes, option_names, read_wishes
 
 Array = NDArray[Any]
 Values = dict[str, Array]

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.errors import GraphRefused, ManifestError
+from edgekit.generation.token_choice import Bounds, Choose, margin
 from edgekit.manifest import GraphSpec
 from edgekit.runtimes.graph import Graph
 from edgekit.specs.generation import GenerationSpec
 from edgekit.specs.tensor import NUMPY_NAMES
-from edgekit.token_choice import Bounds, Choose, margin
 
 Array = NDArray[Any]
 Advance = Callable[[Sequence[int]], NDArray[np.float32]]
