@@ -265,7 +265,7 @@ def test_an_agent_that_is_killed_leaves_what_it_measured(bundle: str, tmp_path: 
     assert agent.follow(folder) == 7
     report = load_report(agent.fetch(folder), "fetched")
     assert not report.complete
-    assert report.cells[0].latency_ms.n > 10
+    assert report.cells[0].latency_ms.n >= 1
     assert report.cells[0].cpu_ms_per_call is None
     assert any("cut short" in reason for reason in report.unstable_because)
     assert report.absent["operators"]
