@@ -18,9 +18,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .host import machine_arch, run
+from .host import LabError, machine_arch, run
 
-MIRROR = "http://deb.debian.org/debian"
+SOURCES = Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list")
 PI_UID = 1000
 # Android's AID_SHELL: the user of `adb shell` (system/core, android_filesystem_config.h).
 SHELL_UID = 2000
@@ -74,7 +74,15 @@ ADB34 = RootSpec("tool", "amd64", "trixie", ("adb", "libc6"))
 
 
 def mirror() -> str:
-    return os.environ.get("EDGELAB_MIRROR", MIRROR)
+    named = os.environ.get("EDGELAB_MIRROR")
+    if named:
+        return named
+    for path in SOURCES:
+        words = path.read_text().split() if path.is_file() else []
+        found = next((w for w in words if w.startswith("http") and w.rstrip("/").endswith("/debian")), None)
+        if found:
+            return found
+    raise LabError("apt here has no Debian mirror: name one in EDGELAB_MIRROR")
 
 
 def cache_folder() -> Path:
