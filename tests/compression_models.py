@@ -76,11 +76,15 @@ def static(source: Path, path: Path, *, qdq: bool = True, per_channel: bool = Tr
     return path
 
 
-def dynamic(source: Path, path: Path) -> Path:
-    """The network quantised by onnxruntime at run time."""
+def dynamic(source: Path, path: Path, *, signed: bool = True) -> Path:
+    """The network quantised by onnxruntime at run time.
+
+    signed: int8 weights, which its quantiser writes for convolutions as well; 1.23 can run these with uint8 alone.
+    """
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
-    quantize_dynamic(str(source), str(path), weight_type=QuantType.QInt8, per_channel=False)
+    kind = QuantType.QInt8 if signed else QuantType.QUInt8
+    quantize_dynamic(str(source), str(path), weight_type=kind, per_channel=False)
     return path
 
 

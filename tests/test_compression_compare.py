@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 from compression_models import change, dynamic, plain, replace_initializer, static
+from graphs import info, node, onnx_bytes
 from packing import TRIDIGIT, WORDS, changed_recipe, pack
 from PIL import Image
 
@@ -27,8 +28,9 @@ from edgekit.compression.intervals import (
     score_interval,
     wilson,
 )
+from edgekit.compression.onnx_network import parse_onnx_network
 from edgekit.compression.reading import read_network
-from edgekit.compression.signal import broken_layer, snr_db
+from edgekit.compression.signal import broken_layer, matched_values, snr_db
 from edgekit.compression.tapping import compare_layers
 from edgekit.errors import GateFailed, GateInconclusive, InputError
 from edgekit.operations.advise import advise, precision_of
@@ -243,8 +245,9 @@ def test_a_broken_int8_onnx_is_caught_with_its_layer(
     assert len(one.broken) == 1
     assert one.broken[0].startswith(f"image: /{layer.split('.')[0]}.{layer.split('.')[1]}/")
     assert any(layer in doubt for doubt in one.doubts)  # inspect alone sees that the scales disagree
-    assert one.worst
-    # Behind the last convolution the answers hardly suffer: the layer is named all the same.
+    # Behind the last convolution the answers hardly suffer (in none of the 100 pictures, where the runtime takes a
+    # bias at input scale x weight scale whatever its own scale is, as 1.23 does): the layer is named all the same.
+    assert one.worst or layer == "convolutions.3.0"
     with pytest.raises(GateFailed if layer == "convolutions.1.0" else GateInconclusive, match=re.escape(layer[:-2])):
         gate(found, 0.01)
 
@@ -280,7 +283,7 @@ def test_layers_match_in_every_form_of_quantisation(form: str, tmp_path: Path) -
     a Relu went into the quantiser's range; none looks broken, until one layer's weights are."""
     source = plain(tmp_path / "plain.onnx")
     path = tmp_path / "made.onnx"
-    made = dynamic(source, path) if form == "dynamic" else static(source, path, qdq=form == "qdq")
+    made = dynamic(source, path, signed=False) if form == "dynamic" else static(source, path, qdq=form == "qdq")
     rng = np.random.default_rng(8)
     feeds = [({"x": x}, {"x": x}) for x in rng.standard_normal((6, 1, 3, 16, 16)).astype(np.float32)]
     noises = compare_layers(read_network(source), read_network(made), feeds)
@@ -295,6 +298,36 @@ def test_layers_match_in_every_form_of_quantisation(form: str, tmp_path: Path) -
     broken = broken_layer(compare_layers(read_network(source), read_network(bad), feeds))
     assert broken is not None
     assert broken.layer in ("dense1", "relu3")  # the layer, or the Relu that was folded into it
+
+
+def test_a_dequantised_value_behind_a_folded_relu_is_not_taken_for_the_one_before_it() -> None:
+    """onnxruntime 1.23 leaves the folded Relu's own name on a DequantizeLinear; later ones do not leave it at all. A
+    Relu that is still there keeps both values apart."""
+    made = onnx_bytes(
+        [
+            node("Conv", ["x", "w"], ["h"], name="conv"),
+            node("Relu", ["h"], ["r"], name="relu"),
+            node("Flatten", ["r"], ["y"], name="flatten"),
+        ],
+        [info("x", [1, 1, 2, 2])],
+        [info("y", [1, 4])],
+        {"w": np.ones((1, 1, 1, 1), np.float32)},
+    )
+    first = parse_onnx_network(made, "", "first.onnx")
+    folded = [node("QLinearConv", ["x"], ["h_quantized"]), node("DequantizeLinear", ["h_quantized"], ["r"])]
+    kept = [
+        node("QuantizeLinear", ["h"], ["h_QuantizeLinear_Output"]),
+        node("DequantizeLinear", ["h_QuantizeLinear_Output"], ["h_DequantizeLinear_Output"]),
+        node("Relu", ["h_DequantizeLinear_Output"], ["r"]),
+    ]
+    for nodes, want in (
+        (folded, {"r": "r"}),
+        (folded[:1], {"r": "h_quantized"}),
+        (kept, {"h": "h_DequantizeLinear_Output", "r": "r"}),
+    ):
+        data = onnx_bytes(nodes, [info("x", [1, 1, 2, 2])], [info("r", [1, 1, 2, 2])])
+        second = parse_onnx_network(data, "", "second.onnx")
+        assert matched_values(first, second) == want
 
 
 def test_golden_samples_and_their_limits(bundles: dict[str, Path]) -> None:

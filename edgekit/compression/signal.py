@@ -118,6 +118,7 @@ def matched_values(first: Network, second: Network) -> dict[str, str]:
     have the same operators in the same order, conversions of datatype aside.
     """
     made = {name for node in second.main.nodes for name in node.outputs}
+    bent_there = _bent(second)
     takers: dict[str, list[Node]] = {}
     for node in first.main.nodes:
         for name in node.inputs:
@@ -129,12 +130,10 @@ def matched_values(first: Network, second: Network) -> dict[str, str]:
             if found is None:
                 continue
             after = takers.get(name, [])
-            if found != name and len(after) == 1 and after[0].op in ("Relu", "Clip"):
+            if found != name and len(after) == 1 and after[0].op in _BENDS and found not in bent_there:
                 # The quantiser folded the activation into its range: the quantised value is the one after it.
-                bent = after[0].outputs[0]
-                if _partner(bent, made) is None:
-                    pairs[bent] = found
-                    continue
+                pairs[after[0].outputs[0]] = found
+                continue
             pairs[name] = found
     a, b = _essential(first), _essential(second)
     if [n.op for n in a] == [n.op for n in b] and first.format == second.format == "tflite":
@@ -148,6 +147,19 @@ def _partner(name: str, made: set[str]) -> str | None:
     Where a Relu was folded into the quantiser's range, its name stands before the quantiser's clipping.
     """
     return next((n for n in (f"{name}_DequantizeLinear_Output", name, f"{name}_quantized") if n in made), None)
+
+
+_BENDS = frozenset(("Relu", "Clip"))
+_SCALINGS = frozenset(("QuantizeLinear", "DequantizeLinear"))
+
+
+def _bent(network: Network) -> set[str]:
+    """The values that an activation of the graph takes, and what those were before they were quantised."""
+    found: set[str] = set()
+    for node in reversed(list(ordered(network.main))):
+        if node.op in _BENDS or (node.op in _SCALINGS and found.intersection(node.outputs)):
+            found.add(node.inputs[0])
+    return found
 
 
 _CONVERSIONS = frozenset(("QUANTIZE", "DEQUANTIZE", "CAST"))
