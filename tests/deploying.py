@@ -196,12 +196,18 @@ read -r n < "$EK_FAULT/count"
 n=$((n + 1))
 echo $n > "$EK_FAULT/count"
 fail() { echo "$name: $1" >&2; exit 1; }
+torn() {  # of the files that a cp was to copy the first is there, the second in part
+  if [ $name != cp ]; then return; fi
+  for last; do :; done
+  if [ $# -gt 2 ]; then /usr/bin/cp "$1" "$last"; shift; fi
+  if [ -d "$last" ]; then last=$last/${1##*/}; fi
+  /usr/bin/head -c 5 "$1" > "$last"
+}
 if [ $name = date ]; then echo 2000000000; exit 0; fi
 if [ $n -ge $EK_AT ]; then
   case $EK_KIND-$name in
     no\\ space-mkdir|no\\ space-cp|no\\ space-tar|no\\ space-ln|no\\ space-cat|no\\ space-tee)
-      for last; do :; done
-      if [ $name = cp ]; then head -c 5 "$1" > "$last"; fi
+      torn "$@"
       fail "write error: No space left on device" ;;
     read-only-mkdir|read-only-cp|read-only-tar|read-only-ln|read-only-mv|read-only-rm|read-only-chmod)
       fail "Read-only file system" ;;
@@ -209,8 +215,8 @@ if [ $n -ge $EK_AT ]; then
 fi
 if [ $n -eq $EK_AT ]; then
   case $EK_KIND in
-    device\\ killed|device\\ gone) kill -9 0 ;;
-    i/o\\ error) fail "Input/output error" ;;
+    device\\ killed|device\\ gone) torn "$@"; kill -9 0 ;;
+    i/o\\ error) torn "$@"; fail "Input/output error" ;;
   esac
 fi
 exec /usr/bin/$name "$@"

@@ -129,6 +129,19 @@ def test_a_cut_link_resumes(over_ssh: tuple[LabDevice, str, str], tmp_path: Path
     assert what_runs(lab_device.root / home) == payload.digest
 
 
+def test_a_torn_copy_is_continued_by_a_plain_user(over_ssh: tuple[LabDevice, str, str], tmp_path: Path) -> None:
+    """D3: a cut can leave part of a read-only file in the transfer, and `pi` may not write to it as root could."""
+    lab_device, address, home = over_ssh
+    payload = make_bundle(tmp_path, "1.0", large=1 << 20)
+    incoming = f"/{home}/incoming/{make_request(payload).record.id}/bundle/golden"
+    half = "import random, sys; sys.stdout.buffer.write(random.Random(7).randbytes(1 << 20)[:1 << 19])"
+    made = lab_device.run(f"mkdir -p {incoming} && cd {incoming} && python3 -c '{half}' > large.bin && chmod 444 *")
+    assert made.returncode == 0, made.stderr
+    outcome = bring(address, payload)
+    assert outcome.sent_bytes < (1 << 19) + 10_000
+    assert what_runs(lab_device.root / home) == payload.digest
+
+
 def test_an_unknown_host_key_is_refused(over_ssh: tuple[LabDevice, str, str], tmp_path: Path) -> None:
     """D9: and nothing is written to known_hosts."""
     lab_device, address, _ = over_ssh

@@ -27,6 +27,8 @@ from deploying import (
 
 from edgekit.devices import Progress, connect, deploy, preview, remove, rollback, status
 from edgekit.devices.plan import STEPS, version_key
+from edgekit.devices.transfer import copy_lines
+from edgekit.devices.trees import Copy
 from edgekit.errors import DeployError, EdgekitError, TargetError
 
 
@@ -329,6 +331,43 @@ def test_a_file_that_rotted_on_the_device_is_sent_instead_of_copied(tmp_path: Pa
     assert "altered" in outcome.notes[0]
     record = json.loads((tmp_path / "d/apps" / APP / "state.json").read_bytes())
     assert record["current"] == outcome.release
+
+
+def test_a_file_that_vanished_from_the_device_is_sent_instead_of_copied(tmp_path: Path) -> None:
+    """The others of its folder are copied all the same."""
+    first = install(tmp_path / "d", make_bundle(tmp_path, "1.0"))
+    (tmp_path / "d/apps" / APP / "releases" / first.release / "bundle/image.onnx.data").unlink()
+    target = make_bundle(tmp_path, "1.1")
+    outcome = install(tmp_path / "d", target)
+    assert outcome.sent_bytes < 5000
+    assert json.loads((tmp_path / "d/apps" / APP / "state.json").read_bytes())["current"] == outcome.release
+
+
+def test_a_copy_takes_one_process_for_a_folder(tmp_path: Path) -> None:
+    """What the device has is copied by few commands, whatever the number of files; an emulated Pi feels each start."""
+    copies = tuple(Copy(source=f"/old/x/{n}.py", path=f"x/{n}.py", size=1) for n in range(3))
+    renamed = (Copy(source="/old/x/0.py", path="y/other name.py", size=1), Copy(source="/old/z", path="z", size=1))
+    assert copy_lines(copies + renamed) == (
+        "folders\t./x\t./y",
+        "copy\t./x/\t/old/x/0.py\t/old/x/1.py\t/old/x/2.py",
+        "copy\t./y/other name.py\t/old/x/0.py",
+        "copy\t./\t/old/z",
+    )
+    many = tuple(Copy(source=f"/old/{n:0>100}", path=f"{n:0>100}", size=1) for n in range(1000))
+    lines = copy_lines(many)
+    assert len(lines) == 4
+    assert sum(line.count("\t") - 1 for line in lines) == len(many)
+    assert max(map(len, lines)) < 33_000
+
+    install(tmp_path / "d", make_bundle(tmp_path, "1.0"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/cp").write_text(f'#!/bin/sh\necho cp >> {tmp_path}/started\nexec /bin/cp "$@"\n')
+    (tmp_path / "bin/cp").chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        outcome = install(tmp_path / "d", make_bundle(tmp_path, "1.1"))
+    assert outcome.reused_bytes > 300_000
+    assert len((tmp_path / "started").read_text().split()) == 3  # bundle, bundle/golden, bundle/text
 
 
 def test_a_login_script_that_talks_does_not_disturb(tmp_path: Path) -> None:

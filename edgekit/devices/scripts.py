@@ -265,19 +265,34 @@ cd "$1"
 while IFS= read -r name; do rm -rf "./$name"; done
 """
 
-# folder; "source<tab>name" lines on standard input.
+# folder; lines of words between tabs on standard input: "folders" and those to make, or "copy", where to and what.
+# One process for a line: a slow board starts ten of them in a second. What is not there any more is left out, which
+# the hashes then tell.
 COPY = """
 cd "$1"
 tab=$(printf '\\t')
-while IFS=$tab read -r source name; do
-  case $name in */*) [ -d "./${name%/*}" ] || mkdir -p "./${name%/*}" ;; esac
-  cp "$source" "./$name"
+set -f
+IFS=$tab
+while read -r what words; do
+  set -- $words
+  case $what in
+    folders) mkdir -p "$@" ;;
+    copy)
+      target=$1
+      shift
+      for source; do
+        shift
+        if [ -f "$source" ]; then set -- "$@" "$source"; fi
+      done
+      if [ $# -gt 0 ]; then cp "$@" "$target"; fi ;;
+  esac
 done
 """
 
-# file
+# file: its folder, and what is there of it can be written: a copy that was cut may have its source's mode.
 MAKE_PARENT = """
 mkdir -p "${1%/*}"
+if [ -f "$1" ]; then chmod u+w "$1"; fi
 """
 
 # folder; a tar on standard input.

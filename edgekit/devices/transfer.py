@@ -11,7 +11,7 @@ from edgekit.devices import scripts
 from edgekit.devices.inventory import hash_timeout_s
 from edgekit.devices.release import Content
 from edgekit.devices.session import Session
-from edgekit.devices.trees import Send, Tree
+from edgekit.devices.trees import Copy, Send, Tree
 from edgekit.errors import InputError
 
 SMALL_BYTES = 256 << 10
@@ -20,8 +20,11 @@ SMALL_BYTES = 256 << 10
 BATCH_BYTES = 4 << 20
 BLOCK_BYTES = 16 << 20
 SLOWEST_LINK_BYTES_PER_S = 64 << 10
-SLOWEST_COPY_S = 0.25
-"""Each copy is a process of its own; an emulated or busy device starts some ten of them in a second."""
+SLOWEST_START_S = 0.25
+"""An emulated or busy device starts some ten processes in a second."""
+
+WORDS_BYTES = 32 << 10
+"""Names given to one process: a quarter of what the smallest of today's kernels takes."""
 
 
 def transfer_timeout_s(size_bytes: int) -> float:
@@ -40,9 +43,37 @@ def copy_on_device(session: Session, tree: Tree) -> None:
     """Copy what the device has, never link: a release's files are its own."""
     if not tree.copies:
         return
-    lines = _lines(tuple(f"{c.source}\t{c.path}" for c in tree.copies))
-    timeout_s = hash_timeout_s(sum(c.size for c in tree.copies), len(tree.copies)) + SLOWEST_COPY_S * len(tree.copies)
-    session.run(scripts.COPY, tree.incoming, stdin=lines, timeout_s=timeout_s)
+    lines = copy_lines(tree.copies)
+    timeout_s = hash_timeout_s(sum(c.size for c in tree.copies), len(tree.copies)) + SLOWEST_START_S * len(lines)
+    session.run(scripts.COPY, tree.incoming, stdin=_lines(lines), timeout_s=timeout_s)
+
+
+def copy_lines(copies: tuple[Copy, ...]) -> tuple[str, ...]:
+    """Lines for `scripts.COPY`: files that keep their names and go to one folder are copied by one process."""
+    folders = sorted({f"./{c.path.rpartition('/')[0]}" for c in copies if "/" in c.path})
+    groups: dict[str, list[str]] = {}
+    for copy in copies:
+        folder, _, name = f"./{copy.path}".rpartition("/")
+        keeps_name = copy.source.rpartition("/")[2] == name
+        groups.setdefault(f"{folder}/" if keeps_name else f"./{copy.path}", []).append(copy.source)
+    return (
+        *(f"folders\t{words}" for words in _shares(folders)),
+        *(f"copy\t{target}\t{words}" for target, sources in groups.items() for words in _shares(sources)),
+    )
+
+
+def _shares(words: list[str]) -> Iterator[str]:
+    """Words between tabs, as many as one process is given."""
+    share: list[str] = []
+    size = 0
+    for word in words:
+        if share and size + len(word.encode()) > WORDS_BYTES:
+            yield "\t".join(share)
+            share, size = [], 0
+        share.append(word)
+        size += len(word.encode()) + 1
+    if share:
+        yield "\t".join(share)
 
 
 def send(session: Session, incoming: str, sends: tuple[Send, ...]) -> None:
