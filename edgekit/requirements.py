@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from edgekit.errors import RuntimeMissing
 
-_STANDS_IN = {"ai-edge-litert": ("tflite-runtime",), "onnxruntime": ("onnxruntime-gpu",)}
+STANDS_IN = {"ai-edge-litert": ("tflite-runtime",), "onnxruntime": ("onnxruntime-gpu",)}
 """Packages that hold the same runtime under another name; tflite-runtime counts its versions by itself."""
 
 _METADATA = re.compile(r"(.+?)-([^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
@@ -48,7 +48,7 @@ def refuse_unmet(requires: Mapping[str, str], *, folders: Sequence[str] | None =
 
     requires: package -> version clauses as in a manifest, like `>=1.18,!=1.24.*`.
     """
-    others = [other for name in requires for other in _STANDS_IN.get(name, ())]
+    others = [other for name in requires for other in STANDS_IN.get(name, ())]
     have = installed_versions([*requires, *others], folders)
     problems = [
         f"{name}{clauses} ({_found(name, have)})" for name, clauses in requires.items() if not _met(name, clauses, have)
@@ -68,7 +68,7 @@ def _found(name: str, have: Mapping[str, str]) -> str:
 def _met(name: str, clauses: str, have: Mapping[str, str]) -> bool:
     if name in have:
         return allows(clauses, have[name])
-    return any(other in have for other in _STANDS_IN.get(name, ()))
+    return any(other in have for other in STANDS_IN.get(name, ()))
 
 
 def allows(clauses: str, version: str) -> bool:

@@ -20,7 +20,8 @@ from edgekit.devices.release import Content, Layer, inline
 from edgekit.devices.transports.process import run_process
 from edgekit.devices.wheels import WheelFile, unpack_wheel, wheel_name
 from edgekit.errors import InputError, IntegrityError, ManifestError, TargetError
-from edgekit.records import Record, dump_canonical, load_json, parse
+from edgekit.records import Record, dump, dump_canonical, load_json, parse
+from edgekit.requirements import STANDS_IN
 from edgekit.stamps import cache_folder
 from edgekit.targets import data_folder
 
@@ -79,6 +80,7 @@ def find_needs(
     if int(version[1]) < 11:
         packages.setdefault("tomli", ">=2.0")
     given = {wheel_name(w)[0] for w in wheels}
+    given |= {name for name, others in STANDS_IN.items() if given.intersection(others)}
     system = tuple(n for n in packages if n in _FROM_SYSTEM) if facts.bits == 32 else ()
     resolved = {n: v for n, v in packages.items() if n not in given and n not in system}
     no_deps = _WITHOUT_THEIRS | ({"tflite-runtime"} if facts.bits == 32 else set())
@@ -129,8 +131,7 @@ def build_layer(needs: Needs) -> Layer:
 
     Raises TargetError when there is no wheel for the device, InputError without pip, IntegrityError.
     """
-    key = hashlib.sha256(dump_canonical(needs)).hexdigest()
-    home = cache_folder() / "layers" / key
+    home = cache_folder() / "layers" / _key(needs)
     unpacked = _read_unpacked(home) or _build(needs, home)
     contents = [
         Content(path=f.path, size=f.size, sha256=f.sha256, source=str(home / "files" / f.path), start=0, data=None)
@@ -145,6 +146,17 @@ def build_layer(needs: Needs) -> Layer:
     }
     contents.append(inline(LAYER_RECORD, dump_canonical(described)))
     return layer_of(tuple(contents))
+
+
+def _key(needs: Needs) -> str:
+    """Names the needs with what the given wheels and the folder of wheels hold now."""
+    try:
+        given = [_sha256(Path(w)) for w in needs.wheels]
+        house = sorted(Path(needs.wheelhouse).iterdir()) if needs.wheelhouse else []
+        held = [[w.name, w.stat().st_size, w.stat().st_mtime_ns] for w in house]
+    except OSError as error:
+        raise InputError(f"cannot read {error.filename}: {error.strerror}") from None
+    return hashlib.sha256(dump_canonical([dump(needs), given, held])).hexdigest()
 
 
 def layer_of(contents: tuple[Content, ...]) -> Layer:
