@@ -10,6 +10,8 @@ import pytest
 from deploying import APP, install, local_device, make_bundle
 
 from edgekit.devices import Facts, examine, read_facts, recognise
+from edgekit.devices.address import parse_address
+from edgekit.devices.doctor import line_for
 from edgekit.devices.facts import parse_facts
 from edgekit.errors import TransportError
 from edgekit.targets import known_targets
@@ -115,7 +117,7 @@ def test_a_phone_is_recognised_and_an_unknown_machine_is_not() -> None:
 
 def test_a_healthy_device_has_no_findings() -> None:
     facts = facts_of(PI5)
-    assert examine(facts, recognise(facts, known_targets().values()), now_s=facts.clock_s) == ()
+    assert examine(facts, recognise(facts, known_targets().values()), now_s=facts.clock_s, name="pi") == ()
 
 
 @pytest.mark.parametrize(
@@ -129,7 +131,7 @@ def test_a_healthy_device_has_no_findings() -> None:
         (change("clock", f"clock 0 3183 {BOOT}"), "advice", "days behind", "set-ntp true"),
         (change("libc", "libc unknown"), "problem", "C library is unknown", "--wheel FILE"),
         (change("cpu", "cpu Features : fp asimd"), "advice", "lacks asimddp", "edgekit targets"),
-        ([*PI5, "incoming abc"], "advice", "1 transfers are unfinished", "continues"),
+        ([*PI5, "incoming abc"], "advice", "1 transfers are unfinished", "/incoming"),
         ([*PI5, "app x", "state x nonsense"], "problem", "state of x cannot be read", "--force"),
         (
             [*PI5, "app x", 'state x {"bad":[],"current":"' + "a" * 64 + '","previous":null}'],
@@ -141,18 +143,33 @@ def test_a_healthy_device_has_no_findings() -> None:
 )
 def test_each_finding_has_a_fix(lines: list[str], level: str, what: str, fix: str) -> None:
     facts = facts_of(lines)
-    found = examine(facts, recognise(facts, known_targets().values()), now_s=1795397539)
+    found = examine(facts, recognise(facts, known_targets().values()), now_s=1795397539, name="pi")
     assert any(f.level == level and what in f.what and fix in f.fix for f in found), found
+
+
+def test_a_fix_is_a_line_for_this_machine() -> None:
+    """It is copied as it stands: what the device's shell is to run goes through ssh or adb, or names the device."""
+    assert line_for(parse_address("pi@kitchen"))("sync && id") == "ssh -t pi@kitchen 'sync && id'"
+    assert line_for(parse_address("ssh:pi@kitchen:2222"))("id") == "ssh -t -p 2222 pi@kitchen id"
+    assert line_for(parse_address("adb:R58M12"))("rm x") == "adb -s R58M12 shell 'rm x'"
+    assert line_for(parse_address("local:/tmp"))("rm x") == "rm x"
+    facts = facts_of([*change("writable", "writable no"), "incoming abc"])
+    found = examine(facts, None, now_s=facts.clock_s, name="pi", there=line_for(parse_address("pi@kitchen")))
+    assert [f.fix for f in found if "edgekit targets" not in f.fix] == [
+        f"ssh -t pi@kitchen 'sudo mkdir -p {facts.root} && sudo chown -R $(id -un) {facts.root}'",
+        f"ssh -t pi@kitchen 'rm -rf {facts.root}/incoming'",
+    ]
 
 
 def test_an_app_whose_layer_is_gone_is_found(tmp_path: Path) -> None:
     install(tmp_path / "d", make_bundle(tmp_path, "1.0"))
     facts = read_facts(local_device(tmp_path / "d"))
     (app,) = facts.apps
-    assert not [f for f in examine(facts, None, now_s=facts.clock_s) if APP in f.what]
+    assert not [f for f in examine(facts, None, now_s=facts.clock_s, name="pi") if APP in f.what]
     (release,) = app.releases
     assert release.record is not None
     bare = release.replace(record=release.record.replace(layer="f" * 64))
     moved = app.replace(releases=(bare,))
-    found = examine(facts.replace(apps=(moved,)), None, now_s=facts.clock_s)
-    assert any("layer that everything needs" in f.what for f in found)
+    found = examine(facts.replace(apps=(moved,)), None, now_s=facts.clock_s, name="pi")
+    (finding,) = [f for f in found if "layer that everything needs" in f.what]
+    assert finding.fix == "edgekit deploy everything pi --app everything"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+import shlex
+from collections.abc import Callable, Iterable
 from typing import Literal
 
+from edgekit.devices.address import Address
 from edgekit.devices.facts import Facts
 from edgekit.devices.release import NO_LAYER
 from edgekit.records import Record
@@ -17,7 +19,10 @@ OLDEST_PYTHON = 10
 
 
 class Finding(Record):
-    """problem: nothing can be deployed or run until it is gone. advice: works, could be better. fix: a line to copy."""
+    """problem: nothing can be deployed or run until it is gone. advice: works, could be better.
+
+    fix: a line to copy to a shell of this machine.
+    """
 
     level: Literal["problem", "advice"]
     what: str
@@ -41,54 +46,79 @@ def _arch(facts: Facts) -> str:
     return "armv7l" if arm and facts.bits == 32 else facts.machine
 
 
-def examine(facts: Facts, target: Target | None, *, now_s: int) -> tuple[Finding, ...]:
-    """Every finding, problems first. now_s: this machine's clock."""
-    found = [*_place(facts), *_tools(facts), *_python(facts), *_time(facts, now_s), *_cpu(facts, target), *_apps(facts)]
+There = Callable[[str], str]
+"""Makes of a line for the device's shell the line for a shell of this machine."""
+
+
+def line_for(address: Address) -> There:
+    """How a person runs a line on the device at an address."""
+    if address.kind == "local":
+        return lambda line: line
+    port = f"-p {address.port} " if address.port else ""
+    start = f"ssh -t {port}{address.where}" if address.kind == "ssh" else f"adb -s {address.where} shell"
+    return lambda line: f"{start} {shlex.quote(line)}"
+
+
+def examine(
+    facts: Facts, target: Target | None, *, now_s: int, name: str, there: There = lambda line: line
+) -> tuple[Finding, ...]:
+    """Every finding, problems first. now_s: this machine's clock. name: how the person calls the device."""
+    found = [
+        *_place(facts, there),
+        *_tools(facts, there),
+        *_python(facts, name, there),
+        *_time(facts, now_s, there),
+        *_cpu(facts, target),
+        *_apps(facts, name),
+        *_transfers(facts, there),
+    ]
     return tuple(sorted(found, key=lambda f: f.level != "problem"))
 
 
-def _place(facts: Facts) -> Iterable[Finding]:
+def _place(facts: Facts, there: There) -> Iterable[Finding]:
     if not facts.writable:
-        fix = f"sudo mkdir -p {facts.root} && sudo chown -R $(id -un) {facts.root}"
+        root = shlex.quote(facts.root)
+        fix = there(f"sudo mkdir -p {root} && sudo chown -R $(id -un) {root}")
         yield Finding(level="problem", what=f"{facts.root} cannot be written by user {facts.user_id}", fix=fix)
     if facts.disk_free_bytes < DISK_LOW_BYTES:
         what = f"{facts.disk_free_bytes >> 20} MiB of disk are free"
-        yield Finding(level="advice", what=what, fix="sudo apt-get clean && sudo journalctl --vacuum-size=50M")
+        yield Finding(level="advice", what=what, fix=there("sudo apt-get clean && sudo journalctl --vacuum-size=50M"))
 
 
-def _tools(facts: Facts) -> Iterable[Finding]:
+def _tools(facts: Facts, there: There) -> Iterable[Finding]:
     if not {"sha256sum", "shasum"} & set(facts.tools):
-        yield Finding(level="problem", what="there is no sha256sum", fix="sudo apt-get install coreutils")
+        yield Finding(level="problem", what="there is no sha256sum", fix=there("sudo apt-get install coreutils"))
     if "sync" not in facts.tools:
-        yield Finding(level="problem", what="there is no sync", fix="sudo apt-get install coreutils")
+        yield Finding(level="problem", what="there is no sync", fix=there("sudo apt-get install coreutils"))
     if "timeout" not in facts.tools:
         what = "there is no timeout: a check that hangs goes on after it was given up"
-        yield Finding(level="advice", what=what, fix="sudo apt-get install coreutils")
+        yield Finding(level="advice", what=what, fix=there("sudo apt-get install coreutils"))
 
 
-def _python(facts: Facts) -> Iterable[Finding]:
+def _python(facts: Facts, name: str, there: There) -> Iterable[Finding]:
     if facts.libc == "bionic":
         return
     version = re.match(r"3\.(\d+)", facts.python)
     if not version:
-        yield Finding(level="problem", what="there is no Python 3", fix="sudo apt-get install python3")
+        yield Finding(level="problem", what="there is no Python 3", fix=there("sudo apt-get install python3"))
     elif int(version[1]) < OLDEST_PYTHON:
         newer = next((p for p in facts.pythons if int(p.rpartition(".")[2]) >= OLDEST_PYTHON), None)
         fix = f"sudo ln -s $(command -v {newer}) /usr/local/bin/python3" if newer else "sudo apt-get full-upgrade"
-        yield Finding(level="problem", what=f"Python {facts.python} is older than 3.{OLDEST_PYTHON}", fix=fix)
+        what = f"Python {facts.python} is older than 3.{OLDEST_PYTHON}"
+        yield Finding(level="problem", what=what, fix=there(fix))
     if not facts.libc.startswith("glibc"):
         what = f"its C library is {facts.libc}; packages for it are not on the index"
-        yield Finding(level="problem", what=what, fix="edgekit deploy BUNDLE DEVICE --wheel FILE")
+        yield Finding(level="problem", what=what, fix=f"edgekit deploy SOURCE {name} --wheel FILE")
     if _arch(facts) == "armv7l":
-        fix = "sudo apt-get install python3-numpy python3-pil python3-soundfile"
+        fix = there("sudo apt-get install python3-numpy python3-pil python3-soundfile")
         yield Finding(level="advice", what="a 32-bit system takes numpy, Pillow and soundfile from apt", fix=fix)
 
 
-def _time(facts: Facts, now_s: int) -> Iterable[Finding]:
+def _time(facts: Facts, now_s: int, there: There) -> Iterable[Finding]:
     off = facts.clock_s - now_s
     if abs(off) > CLOCK_OFF_S:
         what = f"its clock is {abs(off) // CLOCK_OFF_S} days {'ahead' if off > 0 else 'behind'}"
-        yield Finding(level="advice", what=what, fix="sudo timedatectl set-ntp true")
+        yield Finding(level="advice", what=what, fix=there("sudo timedatectl set-ntp true"))
 
 
 def _cpu(facts: Facts, target: Target | None) -> Iterable[Finding]:
@@ -101,17 +131,24 @@ def _cpu(facts: Facts, target: Target | None) -> Iterable[Finding]:
         yield Finding(level="advice", what=what, fix="edgekit targets")
 
 
-def _apps(facts: Facts) -> Iterable[Finding]:
+def _apps(facts: Facts, name: str) -> Iterable[Finding]:
     for app in facts.apps:
+        records = {r.id: r.record for r in app.releases if r.record}
+        source = next((r.name for r in records.values()), "SOURCE")
+        again = f"edgekit deploy {source} {name} --app {app.app}"
         if app.damage:
-            fix = f"edgekit deploy BUNDLE DEVICE --app {app.app} --force"
-            yield Finding(level="problem", what=f"the state of {app.app} cannot be read: {app.damage}", fix=fix)
-        current = next((r.record for r in app.releases if r.id == app.state.current), None)
-        again = f"edgekit deploy BUNDLE DEVICE --app {app.app}"
+            what = f"the state of {app.app} cannot be read: {app.damage}"
+            yield Finding(level="problem", what=what, fix=f"{again} --force")
+        current = records.get(app.state.current or "")
+        if app.state.previous in records:
+            again = f"edgekit rollback {name} {app.app}"
         if app.state.current and current is None:
             yield Finding(level="problem", what=f"the release that {app.app} runs is not there", fix=again)
         elif current and current.layer != NO_LAYER and current.layer not in facts.layers:
             yield Finding(level="problem", what=f"the layer that {app.app} needs is not there", fix=again)
+
+
+def _transfers(facts: Facts, there: There) -> Iterable[Finding]:
     if facts.incoming:
-        what = f"{len(facts.incoming)} transfers are unfinished"
-        yield Finding(level="advice", what=what, fix="edgekit deploy BUNDLE DEVICE continues them")
+        what = f"{len(facts.incoming)} transfers are unfinished: deploying the same again continues them"
+        yield Finding(level="advice", what=what, fix=there(f"rm -rf {shlex.quote(facts.root)}/incoming"))

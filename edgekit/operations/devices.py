@@ -23,6 +23,8 @@ from edgekit.devices import (
 from edgekit.devices import remove as remove_app
 from edgekit.devices import rollback as rollback_app
 from edgekit.devices import status as read_status
+from edgekit.devices.address import parse_address
+from edgekit.devices.doctor import line_for
 from edgekit.installed import app_root
 from edgekit.operations.aliases import address_of
 from edgekit.operations.service import remove_service
@@ -92,7 +94,8 @@ def doctor(address: str | None) -> Diagnosis:
     with opened(name) as device:
         facts = read_facts(device)
     target = recognise(facts, known_targets().values())
-    found = examine(facts, target, now_s=int(time.time()))
+    there = line_for(parse_address(address_of(name)))
+    found = examine(facts, target, now_s=int(time.time()), name=name, there=there)
     return Diagnosis(device=name, target=target.name if target else None, facts=facts, findings=found)
 
 
