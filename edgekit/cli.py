@@ -15,12 +15,14 @@ from edgekit.cli_options import duration as _duration
 from edgekit.cli_options import files_option as _files
 from edgekit.cli_options import json_option as _json
 from edgekit.cli_options import numbers as _numbers
+from edgekit.cli_options import offline_option as _offline
 from edgekit.cli_options import on_option as _on
 from edgekit.cli_options import print_answer as _print
 from edgekit.cli_options import share as _share
 from edgekit.cli_options import takes_inputs as _takes_inputs
 from edgekit.cli_options import target_option as _target
 from edgekit.cli_options import variant_option as _variant
+from edgekit.cli_options import wheels_option as _wheels
 from edgekit.errors import EdgekitError
 from edgekit.terminal import ProgressLine, say
 
@@ -133,6 +135,10 @@ def predict(
 @_on
 @click.option("--resume", is_flag=True, help="With --on: follow and fetch what was begun there before.")
 @_target
+@_files
+@_answers
+@_wheels
+@_offline
 @click.option("--image", "images", multiple=True, metavar="FILE", help="Measure with this picture (repeatable).")
 @click.option("--audio", "audios", multiple=True, metavar="FILE", help="Measure with this sound (repeatable).")
 @click.option("--text", "texts", multiple=True, metavar="S", help="Measure with this text (repeatable).")
@@ -159,6 +165,10 @@ def profile(
     device: str | None,
     resume: bool,
     target: str | None,
+    files: tuple[Path, ...],
+    answers: dict[str, str],
+    wheels: tuple[Path, ...],
+    offline: Path | None,
     images: tuple[str, ...],
     audios: tuple[str, ...],
     texts: tuple[str, ...],
@@ -186,6 +196,7 @@ def profile(
     changes = {key: value for key, value in given.items() if value is not None}
     changes |= {"operators": False} if no_operators else {}
     chosen: dict[str, Any] = {"variants": variants, "images": images, "audios": audios, "texts": texts}
+    chosen |= {"files": files, "answers": answers, "wheels": wheels, "offline": offline}
     report, problem = operations.profile(
         source, device, target=target, resume=resume, changes=changes, note=say, **chosen
     )

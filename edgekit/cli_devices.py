@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 import click
 
-from edgekit.cli_options import answers_option, files_option, json_option, print_answer, target_option, variant_option
+from edgekit.cli_options import (
+    answers_option,
+    files_option,
+    json_option,
+    offline_option,
+    print_answer,
+    target_option,
+    variant_option,
+    wheels_option,
+)
 from edgekit.terminal import ProgressLine, say
 
 
@@ -25,10 +33,8 @@ from edgekit.terminal import ProgressLine, say
 @click.option("--service", metavar="CMD", help="Keep this running on the device (systemd), restarted after a switch.")
 @click.option("--allow-downgrade", is_flag=True, help="Accept an older version than the one that runs.")
 @click.option("--force", is_flag=True, help="Try again a release that failed its check before.")
-@click.option(
-    "--wheel", "wheels", multiple=True, type=click.Path(path_type=Path), help="Wheel for the layer (vendor builds)."
-)
-@click.option("--offline", type=click.Path(path_type=Path), help="Folder of wheels instead of the package index.")
+@wheels_option
+@offline_option
 @click.option("--unverified", is_flag=True, help="Accept a device that cannot run the golden check.")
 @json_option
 def deploy(source: str, devices: tuple[str, ...], as_json: bool, **options: Any) -> None:

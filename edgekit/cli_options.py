@@ -42,6 +42,16 @@ answers_option = click.option(
     callback=_read_answers,
     help="Answer what the source does not say (packaging names the keys).",
 )
+wheels_option = click.option(
+    "--wheel",
+    "wheels",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Wheel for the device's layer (vendor builds).",
+)
+offline_option = click.option(
+    "--offline", type=click.Path(path_type=Path), help="Folder of wheels instead of the package index."
+)
 on_option = click.option("--on", "device", metavar="DEVICE", help="Do it on this device.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _inputs = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,10 @@ def profile(
     texts: Sequence[str],
     changes: dict[str, Any],
     note: Note,
+    files: Sequence[Path] = (),
+    answers: Mapping[str, str] | None = None,
+    wheels: Sequence[Path] = (),
+    offline: Path | None = None,
 ) -> tuple[Report, EdgekitError | None]:
     """The report of a source on a device or (None) on this machine, and why it is not whole.
 
@@ -41,17 +45,34 @@ def profile(
     profile_there.
 
     images, audios, texts: the user's inputs, none for the bundle's golden sample. changes: keys of
-    `profiling.options.Options` that differ from the usual ones.
+    `profiling.options.Options` that differ from the usual ones. files, answers: for packaging; wheels, offline: for
+    the layer that is brought to a device (see `deploy`).
     """
     if device is not None:
         from edgekit.operations.profile_there import profile_there
 
-        inputs = {"variants": variants, "images": images, "audios": audios, "texts": texts}
-        return profile_there(source, device, target=target, resume=resume, changes=changes, note=note, **inputs)
+        return profile_there(
+            source,
+            device,
+            target=target,
+            variants=variants,
+            images=images,
+            audios=audios,
+            texts=texts,
+            changes=changes,
+            resume=resume,
+            note=note,
+            files=files,
+            answers=answers,
+            wheels=wheels,
+            offline=offline,
+        )
     if resume:
         raise InputError("--resume fetches a profile from a device", hint="add --on DEVICE")
+    if wheels or offline:
+        raise InputError("--wheel and --offline are for the layer of a device", hint="add --on DEVICE")
     with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as scratch:
-        bundles = _bundles(source, variants, target, Path(scratch), note)
+        bundles = _bundles(source, variants, target, Path(scratch), note, files=files, answers=answers or {})
         name = next(iter(bundles))
         first = bundles.pop(name)
         variant = name if bundles else None
@@ -62,7 +83,14 @@ def profile(
 
 
 def _bundles(
-    source: str, variants: Sequence[str], target_name: str | None, scratch: Path, note: Note
+    source: str,
+    variants: Sequence[str],
+    target_name: str | None,
+    scratch: Path,
+    note: Note,
+    *,
+    files: Sequence[Path],
+    answers: Mapping[str, str],
 ) -> dict[str, str]:
     """Bundle paths by variant, packaged for this machine where the source is none."""
     from edgekit.apps import current_release
@@ -78,7 +106,7 @@ def _bundles(
     found = {}
     for variant in variants or (None,):
         output = scratch / f"{variant or 'default'}.edgekit"
-        package(source, target, variant, [], output, answers={}, progress=lambda *_: None, note=note)
+        package(source, target, variant, files, output, answers=dict(answers), progress=lambda *_: None, note=note)
         found[variant or "default"] = str(output)
     return found
 

@@ -22,7 +22,7 @@ from edgekit.devices import remove as remove_app
 from edgekit.devices.device import run_script
 from edgekit.errors import EdgekitError, InputError, ManifestError, TransportError
 from edgekit.installed import BUNDLE_FOLDER, NO_LAYER, ReleaseRecord, layer_folder, release_folder
-from edgekit.operations.deploy import Source, bring, find_kind, manifest_of, wanted
+from edgekit.operations.deploy import Source, Wanted, bring, find_kind, manifest_of, wanted
 from edgekit.operations.devices import is_local, opened
 from edgekit.operations.package import Note
 from edgekit.operations.remote import SHORT_S, ask, error_of, put_files, refuse_without_python
@@ -98,10 +98,15 @@ def profile_there(
     changes: Mapping[str, Any],
     resume: bool,
     note: Note,
+    files: Sequence[Path] = (),
+    answers: Mapping[str, str] | None = None,
+    wheels: Sequence[Path] = (),
+    offline: Path | None = None,
 ) -> tuple[Report, EdgekitError | None]:
     """The report of a source or an app measured on a device; with it why it is not whole, or None.
 
-    resume: fetch what a profile of the same words measured before, and follow it where it still runs. Raises what
+    files, answers, wheels, offline: for packaging and the layer, as `deploy` takes them. resume: fetch what a
+    profile of the same words measured before, and follow it where it still runs. Raises what
     deploying raises, TransportError where the link stays cut, and the error that ended the profile there.
     """
     deployed_as = temporary_app(source, variants)
@@ -114,13 +119,18 @@ def profile_there(
         there = _There(device, name, source, key, note)
         if not resume:
             there.refuse_while_one_runs()
-            if deployed and variants:
-                raise InputError(f"{source} is one variant already", hint="profile the recipe: --variant a --variant b")
-            bundles = (
-                {"": _placed(facts.app(source), facts.root)}
-                if deployed
-                else _bring(there, facts, source, variants, target, deployed_as)
-            )
+            if deployed:
+                _refuse_to_bring(source, variants, (*files, *(answers or ()), *wheels, *([offline] if offline else ())))
+                bundles = {"": _placed(facts.app(source), facts.root)}
+            else:
+                works = {
+                    v or "": Source(source, variant=v, files=files, answers=answers, progress=_unseen, note=note)
+                    for v in variants or (None,)
+                }
+                asked = wanted(
+                    wheels=tuple(map(str, wheels)), offline=str(offline) if offline else None, allow_downgrade=True
+                )
+                bundles = _bring(there, facts, source, works, asked, target, deployed_as)
             there.start(bundles, images=images, audios=audios, texts=texts, changes=changes)
         outcome = there.follow()
         report = there.fetch()
@@ -134,15 +144,26 @@ def temporary_app(source: str, variants: Sequence[str]) -> str:
     return "profile-" + hashlib.sha256(dump_canonical([word, list(variants)])).hexdigest()[:12]
 
 
+def _unseen(what: str, done: int, total: int) -> None:
+    """Progress of a profile is that of its runs."""
+
+
+def _refuse_to_bring(app: str, variants: Sequence[str], supplies: Sequence[object]) -> None:
+    """Raise InputError for wishes that an app that is deployed cannot follow."""
+    if variants:
+        raise InputError(f"{app} is one variant already", hint="profile the recipe: --variant a --variant b")
+    if supplies:
+        raise InputError(
+            f"{app} is deployed there with its files and its layer",
+            hint="--files, --set, --wheel and --offline belong to `edgekit deploy`, or to the profile of a bundle",
+        )
+
+
 def _bring(
-    there: _There, facts: Facts, source: str, variants: Sequence[str], target: str | None, app: str
+    there: _There, facts: Facts, source: str, works: dict[str, Source], asked: Wanted, target: str | None, app: str
 ) -> dict[str, Placed]:
     """Each variant under a temporary app, all with one layer; what each needs is known once it is packaged."""
     kind = find_kind(there.name, facts, target, there.note)
-    works = {
-        variant or "": Source(source, variant=variant, progress=lambda *_: None, note=there.note)
-        for variant in variants or (None,)
-    }
     with contextlib.ExitStack() as stack:
         for work in works.values():
             stack.enter_context(contextlib.closing(work))
@@ -151,8 +172,8 @@ def _bring(
             requires |= manifest_of(read_payload(work.bundle(kind))).requires
         for number, (variant, work) in enumerate(works.items()):
             there.note(f"{there.name}: bring {variant or source} as a temporary app")
-            asked = wanted(app=app if number == 0 else f"{app}-{number}", requires=requires, allow_downgrade=True)
-            bring(there.name, there.device, facts, work, kind, asked)
+            named = asked.replace(app=app if number == 0 else f"{app}-{number}", requires=requires)
+            bring(there.name, there.device, facts, work, kind, named)
     facts = read_facts(there.device)
     names = [app if number == 0 else f"{app}-{number}" for number in range(len(works))]
     return {variant: _placed(facts.app(n), facts.root) for variant, n in zip(works, names)}
