@@ -221,18 +221,30 @@ for app in "$root/apps"/*; do
 done
 """
 
-# Calls `act` with the plain files of each folder below, and tells of anything that is neither file nor folder.
+# Calls `act` with the plain files of a folder and of those below, many at a time since a slow board feels each start of
+# a process, and tells of anything that is neither file nor folder. The words that are evaluated name variables only.
 WALK = """
-walk() {
+files=0 words=
+gather() {
   for entry in "$1"/* "$1"/.[!.]*; do
     if [ -L "$entry" ]; then echo "odd $entry"
-    elif [ -d "$entry" ]; then walk "$entry"
-    elif [ -f "$entry" ]; then set -- "$@" "$entry"
+    elif [ -d "$entry" ]; then gather "$entry"
+    elif [ -f "$entry" ]; then
+      files=$((files + 1))
+      eval "file$files=\\$entry"
+      words="$words \\"\\$file$files\\""
+      if [ $files = 200 ]; then hand_over; fi
     elif [ -e "$entry" ]; then echo "odd $entry"
     fi
   done
-  shift
-  if [ $# -gt 0 ]; then act "$@"; fi
+}
+hand_over() {
+  if [ $files != 0 ]; then eval "act $words"; fi
+  files=0 words=
+}
+walk() {
+  gather "$1"
+  hand_over
 }
 """
 
