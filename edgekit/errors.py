@@ -52,6 +52,14 @@ class ManifestError(BundleError):
         self.key = key
         self.problem = problem
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickled by what it was made of, so that it crosses a process pool like the others."""
+        return _manifest_error, (self.key, self.problem, self.hint)
+
+
+def _manifest_error(key: str, problem: str, hint: str | None) -> ManifestError:
+    return ManifestError(key, problem, hint=hint)
+
 
 class IntegrityError(BundleError):
     """Bytes are not the ones that were recorded."""

@@ -92,8 +92,8 @@ def release_id(bundle: str, layer: str, settings: Mapping[str, Any]) -> str:
 
 def check_app(app: str) -> str:
     """The name itself; raises InputError when it is not one."""
-    if not _APP.fullmatch(app) or app.endswith("."):
-        raise InputError(f"{app[:80]!r} is not an app name: [a-z0-9][a-z0-9._-]*, at most 64 characters")
+    if not isinstance(app, str) or not _APP.fullmatch(app) or app.endswith("."):
+        raise InputError(f"{str(app)[:80]!r} is not an app name: [a-z0-9][a-z0-9._-]*, at most 64 characters")
     return app
 
 

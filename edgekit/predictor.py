@@ -32,6 +32,7 @@ Answer = Callable[[Mapping[str, Any], clock.Lap, dict[str, Array]], Fields]
 """From what was given to the result's fields; the values of the flow are added to the last argument."""
 AnswerBatch = Callable[[Sequence[Mapping[str, Any]]], "list[results.Result]"]
 
+THREADS_LIMIT = 1024
 WORKERS_LIMIT = 64
 READ_LIMIT_BYTES = 64 << 20
 """Of a file that is read into memory (tokenizer, labels, golden sample); graphs never are."""
@@ -52,12 +53,20 @@ def load(
     files that have not changed since they were hashed, `full` hashes them again. providers: execution providers
     that must be active, in order. text_memory: how many texts' embeddings are kept, 0 for none.
     workers: interpreters per LiteRT graph, so that as many threads run at once (ONNX Runtime needs none).
-    Raises BundleError, IntegrityError, RuntimeMissing, GraphRefused, ProviderInactive.
+    Raises InputError, BundleError, IntegrityError, RuntimeMissing, GraphRefused, ProviderInactive.
     """
+    if not isinstance(path, (str, PathLike)):
+        raise InputError(f"load: expected the path of a bundle, got {type(path).__name__}")
     if verify not in ("stamp", "full"):
         raise InputError(f"verify: expected 'stamp' or 'full', got {verify!r}")
-    if not 1 <= workers <= WORKERS_LIMIT:
-        raise InputError(f"workers: expected 1 to {WORKERS_LIMIT}, got {workers}")
+    if threads is not None:
+        _check_whole("threads", threads, 0, THREADS_LIMIT)
+    _check_whole("workers", workers, 1, WORKERS_LIMIT)
+    _check_whole("text_memory", text_memory, 0, None)
+    if isinstance(providers, str) or not all(isinstance(name, str) for name in providers):
+        raise InputError(
+            f"providers: expected a list of names, got {providers!r}", hint="providers=['CUDAExecutionProvider']"
+        )
     bundle = open_bundle(path, verify="full" if verify == "full" else "stamp")
     run = bundle.manifest.run
     settings = Settings(
@@ -68,6 +77,14 @@ def load(
     )
     fallback = run.fallback and not providers
     return Predictor(bundle, settings, fallback=fallback, text_memory=text_memory, workers=workers)
+
+
+def _check_whole(name: str, value: int, least: int, most: int | None) -> None:
+    """Refuse what is not a whole number within its bounds: a runtime would take it, or say something else."""
+    whole = not isinstance(value, bool) and hasattr(value, "__index__")
+    if not whole or value < least or (most is not None and value > most):
+        bounds = f"from {least}" if most is None else f"{least} to {most}"
+        raise InputError(f"{name}: expected a whole number {bounds}, got {value!r}")
 
 
 class Hold(Protocol):
@@ -229,7 +246,12 @@ class Predictor:
         their stage times are shared out evenly. Numbers may differ from predict's in the last digits.
         """
         self._check_open()
-        return self._answer_batch(list(items))
+        if isinstance(items, (str, bytes, Mapping)) or not isinstance(items, Iterable):
+            raise InputError(
+                f"predict_batch: expected a list of items, got {type(items).__name__}",
+                hint="each item is the keywords of one predict: [{'image': 'a.jpg'}, {'image': 'b.jpg'}]",
+            )
+        return self._answer_batch([_checked_item(index, item) for index, item in enumerate(items)])
 
     def stream(self) -> Stream:
         """A stream that feeds the bundle's one input piece by piece and keeps state in between.
@@ -303,13 +325,26 @@ class Predictor:
         if self._hold:
             self._hold.close()
 
+    def __repr__(self) -> str:
+        return f"<Predictor {self.manifest.name} {self.manifest.version}{', closed' if self._closed else ''}>"
+
     def __enter__(self) -> Predictor:
+        self._check_open()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _checked_item(index: int, item: Any) -> Mapping[str, Any]:
+    if isinstance(item, Mapping):
+        return item
+    raise InputError(
+        f"item {index}: expected the keywords of one predict, got {type(item).__name__}",
+        hint="for example {'image': 'a.jpg'}",
+    )
 
 
 def _unanswered(given: Mapping[str, Any], lap: clock.Lap, seen: dict[str, Array]) -> Fields:
