@@ -76,7 +76,6 @@ def files() -> dict[str, bytes]:
         "png grey, one clear": saved(grey, "PNG", transparency=7),
         "png rgb, one clear": saved(rgb, "PNG", transparency=(1, 2, 3)),
         "png one bit": saved(rgb.convert("1"), "PNG"),
-        "png 16 bit": saved(Image.fromarray(RGB[:, :, 0].astype(np.uint16) * 257), "PNG"),
         "png 16 bit rgb": png(2, 1, 16, 2, b"\0" + deep[:12]),
         "png 16 bit grey alpha": png(2, 1, 16, 4, b"\0" + deep[:8]),
         "png animated": saved(rgb, "PNG", save_all=True, append_images=[rgb.rotate(180)]),
@@ -104,6 +103,26 @@ def test_every_mode_and_format(name: str, tmp_path: Path) -> None:
     for value in (data, bytearray(data), memoryview(data), path, str(path)):
         assert np.array_equal(pixels_of(value), expected)
     assert np.array_equal(pixels_of(Image.open(io.BytesIO(data))), expected)
+
+
+def test_sixteen_bit_grey_is_read_by_its_upper_byte() -> None:
+    """A 16-bit grey PNG looks as in a viewer and as 16-bit colours do; Pillow's own conversion is white."""
+    values = (np.arange(24, dtype=np.uint16) * 2849).reshape(4, 6)
+    grey = saved(Image.fromarray(values), "PNG")
+    rows = b"".join(b"\0" + np.repeat(row, 3).astype(">u2").tobytes() for row in values)
+    coloured = png(6, 4, 16, 2, rows)
+    expected = np.repeat((values >> 8).astype(np.uint8)[:, :, None], 3, axis=2)
+    assert np.array_equal(by_pillow(coloured), expected)
+    for value in (grey, coloured, Image.open(io.BytesIO(grey))):
+        assert np.array_equal(pixels_of(value), expected)
+
+
+@pytest.mark.parametrize("values", [np.ones((4, 6), np.float32), np.full((4, 6), 70_000, np.int32)])
+def test_pil_modes_without_a_full_scale_are_refused(values: np.ndarray) -> None:
+    """Modes F and I: Pillow would make all of it black or white without a word."""
+    with pytest.raises(InputError, match="white is not known") as refused:
+        pixels_of(Image.fromarray(values))
+    assert "uint8" in str(refused.value.hint)
 
 
 def exif(orientation: int, order: str = "<", kind: int = 3, count: int = 1) -> bytes:
@@ -246,11 +265,11 @@ REFUSED = {
     "webp mark only": (FILES["webp"][:16], "damaged WEBP"),
     "bmp cut": (FILES["bmp"][:-50], "damaged or unsupported BMP"),
     "bmp mark only": (b"BM", "damaged or unsupported BMP"),
-    "path of nothing": ("/no/such/picture.jpg", "cannot be read"),
+    "path of nothing": ("/no/such/picture.jpg", "no such file"),
     "path with a zero": ("a\0b.jpg", "cannot be read"),
-    "a folder": ("/", "cannot be read"),
-    "a device": ("/dev/zero", "not a regular file"),
-    "empty string": ("", "cannot be read"),
+    "a folder": ("/", "expected a file, got a folder"),
+    "a device": ("/dev/zero", "expected a file, got something else"),
+    "empty string": ("", "no such file"),
 }
 
 

@@ -24,7 +24,13 @@ Box = tuple[float, float, float, float]
 
 CHANNELS: dict[str, int] = {"rgb": 3, "bgr": 3, "grey": 1, "rgba": 4, "bgra": 4}
 _EXPECTED = "a path, bytes, a PIL image, an array (H, W, 3) or (H, W) of uint8, or a Frame"
+_ONE_FILE = "name one picture file that you may read"
 _REDUCTIONS = (8, 4, 2)
+
+_TO_UINT8 = {
+    "f": "scale floats from 0..1 with (array * 255).round().clip(0, 255).astype('uint8')",
+    "other": "array.astype('uint8') where the values are 0 to 255; 16-bit ones first: (array >> 8)",
+}
 
 SIDE_LIMIT_PIXELS = 65535
 """What a JPEG file can hold; it bounds the weights of resampling, which grow with the side."""
@@ -68,7 +74,7 @@ def decode(spec: ImageSpec, value: Any, limits: Limits) -> Picture:
         _check_bytes(size, "the image", limits)
         return _from_bytes(spec, bytes(value), f"the image ({size} bytes)", limits)
     if isinstance(value, (str, os.PathLike)):
-        return _from_bytes(spec, _read(value, limits), f"image '{os.fspath(value)!s}'", limits)
+        return _from_bytes(spec, _read(value, limits), f"image {os.fspath(value)!r}", limits)
     import numpy as np
     from PIL import Image
 
@@ -76,21 +82,33 @@ def decode(spec: ImageSpec, value: Any, limits: Limits) -> Picture:
         return _from_array(spec, value, "rgb", limits)
     if isinstance(value, Image.Image):
         return _from_pillow(spec, value, limits)
-    raise InputError(f"image: expected {_EXPECTED}, got {type(value).__name__}")
+    raise InputError(f"image: expected {_EXPECTED}, got {type(value).__name__}", hint=_one_picture(value))
+
+
+def _one_picture(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return "one picture at a time; predict_batch takes several"
+    if hasattr(value, "read"):
+        return "pass the file's bytes (file.read()) or its path"
+    return "for example image='photo.jpg'"
 
 
 def _read(path: str | os.PathLike[str], limits: Limits) -> bytes:
-    name = f"image '{os.fspath(path)!s}'"
+    name = f"image {os.fspath(path)!r}"
     try:
         with open(path, "rb", opener=_open_unblocked) as file:
             facts = os.fstat(file.fileno())
             if not stat.S_ISREG(facts.st_mode):
-                raise InputError(f"{name}: not a regular file")
+                raise InputError(f"{name}: expected a file, got something else (a device or a pipe)", hint=_ONE_FILE)
             _check_bytes(facts.st_size, name, limits)
             return file.read(limits.image_bytes + 1)
+    except FileNotFoundError:
+        raise InputError(f"{name}: no such file", hint="give its whole path, or go to its folder first") from None
+    except IsADirectoryError:
+        raise InputError(f"{name}: expected a file, got a folder", hint=_ONE_FILE) from None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(f"{name}: cannot be read ({reason})", hint=f"expected {_EXPECTED}") from None
+        raise InputError(f"{name}: cannot be read ({reason})", hint=_ONE_FILE) from None
 
 
 def _open_unblocked(path: str, flags: int) -> int:
@@ -107,9 +125,11 @@ def _check_bytes(size: int, name: str, limits: Limits) -> None:
 
 def _check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
     if width < 1 or height < 1:
-        raise InputError(f"{name}: empty, {height} x {width} pixels")
+        raise InputError(f"{name}: empty, {height} x {width} pixels", hint="expected at least 1 x 1")
     if max(width, height) > SIDE_LIMIT_PIXELS:
-        raise InputError(f"{name}: {height} x {width} pixels, a side has at most {SIDE_LIMIT_PIXELS}")
+        raise InputError(
+            f"{name}: {height} x {width} pixels, a side has at most {SIDE_LIMIT_PIXELS}", hint="scale or cut it first"
+        )
     if width * height > limits.pixels:
         raise InputError(
             f"{name}: {height} x {width} = {height * width} pixels, allowed are {limits.pixels}",
@@ -120,8 +140,14 @@ def _check_pixels(width: int, height: int, name: str, limits: Limits) -> None:
 def _from_bytes(spec: ImageSpec, data: bytes, name: str, limits: Limits) -> Picture:
     form = container.sniff(data)
     if form is None:
-        found = f"bytes that start with {data[:12]!r}" if data else "an empty file"
-        raise InputError(f"{name}: expected a JPEG, PNG, BMP or WebP picture, got {found}")
+        if not data:
+            raise InputError(
+                f"{name}: expected a JPEG, PNG, BMP or WebP picture, got an empty file", hint="save or copy it again"
+            )
+        raise InputError(
+            f"{name}: expected a JPEG, PNG, BMP or WebP picture, got bytes that start with {data[:12]!r}",
+            hint="save it as one of these; another format opened with Pillow can be passed as the image itself",
+        )
     try:
         return _open(spec, data, form, name, limits)
     except EdgekitError:
@@ -180,7 +206,10 @@ def _from_pillow(spec: ImageSpec, image: PillowImage, limits: Limits) -> Picture
     except EdgekitError:
         raise
     except Exception as error:
-        raise InputError(f"{name}: cannot be used ({type(error).__name__}: {str(error)[:200]})") from None
+        raise InputError(
+            f"{name}: cannot be used ({type(error).__name__}: {str(error)[:200]})",
+            hint="open it again, and do not close it before predict",
+        ) from None
 
 
 def _finish(spec: ImageSpec, image: PillowImage, orientation: int, limits: Limits, *, drafted: bool) -> Picture:
@@ -196,6 +225,7 @@ def _finish(spec: ImageSpec, image: PillowImage, orientation: int, limits: Limit
         done = image.draft(None, (image.width // reduction, image.height // reduction))  # type: ignore[arg-type,unused-ignore]
         box = box if done is None else done[1]
     image.load()
+    image = _eight_bits(image)
     if orientation in range(2, 9):
         box = _turn_box(box, orientation, *image.size)
         image = image.transpose(_methods(Image)[orientation])
@@ -234,6 +264,25 @@ def _turn_box(box: Box, orientation: int, width: int, height: int) -> Box:
     if orientation in (3, 4, 6, 7):
         top, bottom = height - bottom, height - top
     return (top, left, bottom, right) if orientation >= 5 else (left, top, right, bottom)
+
+
+def _eight_bits(image: PillowImage) -> PillowImage:
+    """A 16-bit grey picture by its upper bytes, as decoders read 16-bit colours: Pillow's conversion stops at 255.
+
+    Pillow before 11 opens such a PNG file as mode I. Modes I and F of a user's own have no agreed full scale.
+    """
+    deep = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
+    if not deep and image.mode not in ("I", "F"):
+        return image
+    if not deep:
+        raise InputError(
+            f"the PIL image (mode {image.mode}): what of its values is white is not known",
+            hint="make uint8 of it first: Image.fromarray(values.astype('uint8')), with 0 to 255",
+        )
+    import numpy as np
+    from PIL import Image
+
+    return Image.fromarray((np.asarray(image).astype(np.int32) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def _to_colour(spec: ImageSpec, image: PillowImage) -> PillowImage:
@@ -278,7 +327,7 @@ def _from_array(spec: ImageSpec, array: Any, order: str, limits: Limits) -> Pict
     if array.dtype != np.uint8:
         raise InputError(
             f"image array: expected uint8 (0 to 255), got {array.dtype}",
-            hint="scale floats from 0..1 with (array * 255).round().clip(0, 255).astype('uint8')",
+            hint=_TO_UINT8["f" if array.dtype.kind == "f" else "other"],
         )
     if array.ndim == 2 and order == "rgb":
         order = "grey"
