@@ -81,3 +81,10 @@ def test_products_stay_below_what_wakes_the_threads_of_openblas() -> None:
 def test_ratio_of_large_coprime_rates_is_refused() -> None:
     with pytest.raises(InputError, match="cannot resample 191999 Hz to 16000 Hz"):
         resample(np.zeros(10, np.float32), 191999, 16000, QUALITY)
+
+
+def test_a_rate_of_a_few_hertz_is_refused_before_its_plan_is_made() -> None:
+    """A header of 44 bytes that says 1 Hz would cost seconds of arithmetic; 100 Hz, slower than any sound, works."""
+    with pytest.raises(InputError, match="cannot resample 1 Hz to 16000 Hz"):
+        resample(np.zeros(10, np.float32), 1, 16000, QUALITY)
+    assert len(resample(np.ones(10, np.float32), 100, 16000, QUALITY)) == 1600

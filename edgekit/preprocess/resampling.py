@@ -25,7 +25,7 @@ GROUP_OUTPUTS = 48
 LARGEST_PRODUCT = 1 << 18
 """Multiply-adds per matrix product: above it OpenBLAS wakes its threads, which costs more than it brings."""
 LARGEST_PLAN = 1 << 22
-"""Coefficients of a plan; only ratios of large coprime rates would need more."""
+"""Coefficients of a plan; only ratios of large coprime rates, and rates of some 50 Hz and less, would need more."""
 
 
 class Group(NamedTuple):
@@ -136,15 +136,15 @@ def plan(from_hz: int, to_hz: int, spec: Resample) -> Plan:
     cutoff = spec.rolloff * min(1.0, up / down)
     reach = math.ceil(spec.zeros / cutoff)
     width = 2 * reach + 1
-    if up * width > LARGEST_PLAN:
-        raise InputError(
-            f"cannot resample {from_hz} Hz to {to_hz} Hz: the ratio {up}/{down} needs {up * width} coefficients, "
-            f"expected at most {LARGEST_PLAN}",
-            hint=f"record at a usual rate (8000, 16000, 22050, 44100, 48000 Hz), or pass samples at {to_hz} Hz",
-        )
     # A row of the product must not be longer than the step to the next one, or numpy copies instead of calling BLAS.
     periods = max(-(-GROUP_OUTPUTS // up), -(-(width + GROUP_OUTPUTS * down // up + 2) // down))
     produced = periods * up
+    if produced * width > LARGEST_PLAN:
+        raise InputError(
+            f"cannot resample {from_hz} Hz to {to_hz} Hz: the ratio {up}/{down} needs {produced * width} coefficients, "
+            f"expected at most {LARGEST_PLAN}",
+            hint=f"record at a usual rate (8000, 16000, 22050, 44100, 48000 Hz), or pass samples at {to_hz} Hz",
+        )
     parts = -(-produced // GROUP_OUTPUTS)
     groups = []
     for part in range(parts):

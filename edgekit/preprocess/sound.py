@@ -68,11 +68,15 @@ def _from_samples(samples: Any, rate: Any, limits: Limits) -> Sound:
             hint="np.asarray(samples, np.float32), with 1.0 as full scale",
         )
     if samples.ndim not in (1, 2):
-        raise InputError(f"audio samples: expected shape (n,) or (n, channels), got {samples.shape}")
-    try:
-        rate_hz = 0 if isinstance(rate, bool) else operator.index(rate)
-    except TypeError:
-        raise InputError(f"audio rate: expected a whole number of Hz, got {type(rate).__name__}") from None
+        raise InputError(
+            f"audio samples: expected shape (n,) or (n, channels), got {samples.shape}",
+            hint="one recording at a time; predict_batch takes several",
+        )
+    if isinstance(rate, bool) or not hasattr(rate, "__index__"):
+        raise InputError(
+            f"audio rate: expected a whole number of Hz, got {type(rate).__name__}", hint="audio=(samples, 16000)"
+        )
+    rate_hz = operator.index(rate)
     samples = samples[:, None] if samples.ndim == 1 else samples
     _check_facts(len(samples), samples.shape[1], rate_hz, limits, "audio samples")
     return Sound(_finite(samples, "audio samples"), rate_hz)
@@ -85,21 +89,24 @@ def _read(path: str, limits: Limits) -> bytes:
         try:
             facts = os.fstat(descriptor)
             if not stat.S_ISREG(facts.st_mode):
-                raise InputError(f"{path}: expected a file, got something else (a folder, a device or a pipe)")
+                raise InputError(
+                    f"{path}: expected a file, got something else (a folder, a device or a pipe)",
+                    hint="name one sound file, or pass (samples, rate_hz)",
+                )
             _check_size(facts.st_size, limits, path)
             with open(descriptor, "rb", closefd=False) as file:
                 return file.read(limits.audio_bytes)
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        raise InputError(f"{path}: no such file") from None
+        raise InputError(f"{path!r}: no such file", hint="give its whole path, or go to its folder first") from None
     except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
+        raise InputError(f"{path!r}: cannot be read ({getattr(error, 'strerror', None) or error})") from None
 
 
 def _check_size(size_bytes: int, limits: Limits, name: str) -> None:
     if size_bytes == 0:
-        raise InputError(f"{name}: empty (0 bytes)")
+        raise InputError(f"{name}: empty (0 bytes)", hint="record or copy it again")
     if size_bytes > limits.audio_bytes:
         raise InputError(
             f"{name}: expected at most {limits.audio_bytes} bytes, got {size_bytes}",
@@ -110,14 +117,19 @@ def _check_size(size_bytes: int, limits: Limits, name: str) -> None:
 def _check_facts(frames: int, channels: int, rate_hz: int, limits: Limits, name: str) -> None:
     """What is known of a sound before it is decoded, against what is accepted."""
     if not 1 <= rate_hz <= 1 << 20:
-        raise InputError(f"{name}: expected a sampling rate of 1 to {1 << 20} Hz, got {rate_hz}")
+        raise InputError(
+            f"{name}: expected a sampling rate of 1 to {1 << 20} Hz, got {rate_hz}",
+            hint="the header is wrong, or the samples and their rate were swapped: audio=(samples, rate_hz)",
+        )
     if not 1 <= channels <= limits.audio_channels:
         raise InputError(
             f"{name}: expected 1 to {limits.audio_channels} channels, got {channels}",
-            hint="samples are (n, channels)" if channels > 32 else None,
+            hint="samples are (n, channels)" if channels > 32 else "mix it down: ffmpeg -i INPUT -ac 1 output.wav",
         )
     if frames == 0:
-        raise InputError(f"{name}: an empty recording (0 samples)")
+        raise InputError(
+            f"{name}: an empty recording (0 samples)", hint="was the microphone muted or the file cut off?"
+        )
     if frames > limits.audio_seconds * rate_hz:
         raise InputError(
             f"{name}: expected at most {limits.audio_seconds:g} seconds, got {frames / rate_hz:.1f}",
@@ -143,7 +155,10 @@ def _finite(samples: NDArray[Any], name: str) -> NDArray[Any]:
             f"{name}: expected float samples with 1.0 as full scale, got {low:g} to {high:g}",
             hint="divide by 32768 if they are 16-bit values, or pass them as int16",
         )
-    raise InputError(f"{name}: expected finite samples, got NaN or infinity")
+    raise InputError(
+        f"{name}: expected finite samples, got NaN or infinity",
+        hint="look for a division by zero where they were computed",
+    )
 
 
 def _from_file(data: memoryview, limits: Limits, name: str) -> Sound:
@@ -196,9 +211,23 @@ def _by_soundfile(data: memoryview, limits: Limits, name: str) -> Sound:
             samples = _read_steps(file, limits, name)
             rate_hz = int(file.samplerate)
     except (soundfile.SoundFileError, RuntimeError, ValueError, OSError) as error:
-        raise InputError(f"{name}: cannot be decoded ({error})") from None
+        raise InputError(
+            f"{name}: a damaged or unsupported {_format(bytes(data[:4]))} file ({_reason(error)})",
+            hint="play it to hear whether it is whole, or convert it: ffmpeg -i INPUT -ac 1 output.wav",
+        ) from None
     _check_facts(len(samples), samples.shape[1], rate_hz, limits, name)
     return Sound(_finite(samples, name), rate_hz)
+
+
+def _format(head: bytes) -> str:
+    return {b"RIFF": "WAV", b"fLaC": "FLAC", b"OggS": "Ogg"}.get(head, "MP3")
+
+
+def _reason(error: Exception) -> str:
+    """libsndfile's own words, without the object that it was given, which says nothing to anybody."""
+    words = str(getattr(error, "error_string", None) or error)
+    # Of a file it cannot make anything of, libsndfile 1.2 says what holds for names on a disk only.
+    return "no sound is found in it" if "regular file" in words else words.strip().rstrip(".")
 
 
 def _read_steps(file: Any, limits: Limits, name: str) -> NDArray[Any]:

@@ -74,6 +74,8 @@ def _checked(header: WavHeader, available: int, name: str) -> WavHeader:
             f"{name}: the WAV header says {header.size_bytes} bytes of samples, the file has {available}",
             hint="the recording was cut off or streamed: write the file again with its real length",
         )
+    if header.format_tag in (PCM, FLOAT) and not 1 <= header.bits <= 64:
+        raise InputError(f"{name}: the WAV header says {header.bits} bits a sample, expected 8, 16, 24, 32 or 64")
     if header.plain and header.frame_bytes != header.channels * header.bits // 8:
         raise InputError(
             f"{name}: the WAV header contradicts itself: {header.channels} channels of {header.bits} bits "
