@@ -104,8 +104,7 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, read_file: Ca
     files = parse_manifest(data).files
     check_folders(files)
     entries = plan_entries(len(data), {name: fact.size for name, fact in files.items()})
-    if os.path.isdir(target) or "\0" in str(target):
-        raise BundleError(f"cannot write the bundle {target}: not the name of a file", hint="give a file's name")
+    check_output(target)
     try:
         storage.need_space(target.parent, sum(e.size for e in entries))
         with storage.replacing(target, mode=0o644) as descriptor:
@@ -115,8 +114,22 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, read_file: Ca
                 crcs.append(_write_entry(descriptor, entry, chunks, files[entry.name].sha256))
             storage.write_all(descriptor, directory(entries, tuple(crcs)))
     except OSError as error:
-        raise BundleError(f"cannot write the bundle {storage.explain(error, target)}") from None
+        raise _unwritable(error, target) from None
     return hashlib.sha256(data).hexdigest()
+
+
+def check_output(path: Path) -> None:
+    """Refuse a place where no bundle can be written, before the work that leads to it. Raises BundleError."""
+    if os.path.isdir(path) or "\0" in str(path):
+        raise BundleError(f"cannot write the bundle {path}: not the name of a file", hint="give a file's name")
+    try:
+        storage.check_writable(path)
+    except OSError as error:
+        raise _unwritable(error, path) from None
+
+
+def _unwritable(error: OSError, path: Path) -> BundleError:
+    return BundleError(f"cannot write the bundle {storage.explain(error, path)}", hint=storage.way_out(error))
 
 
 def _write_entry(descriptor: int, entry: Entry, chunks: Iterator[bytes], sha256: str) -> int:

@@ -12,6 +12,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -26,7 +27,9 @@ def replacing(path: Path, *, mode: int = 0o644) -> Iterator[int]:
 
     If the block or any later step fails, `path` is what it was before and nothing is left beside it. The one
     exception: when the folder cannot be synced at the very end, the new file is in place and OSError is raised.
+    A device, a pipe or a folder is not replaced: OSError with EINVAL.
     """
+    _refuse_special(path)
     sweep(path.parent, path.name)
     part, descriptor = _reserve(path, _create_file)
     try:
@@ -189,6 +192,38 @@ def explain(error: OSError, path: Path) -> str:
     reason = error.strerror or str(error)
     free = free_bytes(path.parent) if error.errno in _FULL else None
     return f"{path}: {reason}" + (f" ({free:,} bytes are free in {path.parent})" if free is not None else "")
+
+
+def check_writable(path: Path) -> None:
+    """Raise OSError where a file could not be put at `path`: to be known before long work, not after it."""
+    _refuse_special(path)
+    if not path.parent.is_dir():
+        raise OSError(errno.ENOENT, os.strerror(errno.ENOENT))
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise OSError(errno.EACCES, os.strerror(errno.EACCES))
+
+
+def way_out(error: OSError) -> str:
+    """What to do about an error while writing."""
+    if error.errno in _FULL:
+        return "free some space, or write to another disk"
+    return _WAYS_OUT.get(error.errno or 0, "write to another folder")
+
+
+_WAYS_OUT = {
+    errno.ENOENT: "make its folder first (mkdir -p)",
+    errno.ENOTDIR: "its folder's name is a file's: give another",
+    errno.EINVAL: "give a file's name",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EIO: "look at the disk: dmesg, smartctl",
+}
+
+
+def _refuse_special(path: Path) -> None:
+    """Renaming over /dev/null or /dev/stdout would take it away from everybody."""
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file")
 
 
 def _part_name(path: Path) -> Path:
