@@ -10,7 +10,8 @@ from pathlib import Path
 from edgekit.devices.address import parse_address
 from edgekit.errors import InputError
 from edgekit.operations.listing import Listing
-from edgekit.storage import explain, make_folders, write_file
+from edgekit.operations.output import write_output
+from edgekit.storage import explain, make_folders, way_out
 from edgekit.targets import load_toml
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,62}")
@@ -84,7 +85,7 @@ def _write(known: dict[str, object]) -> Listing:
     lines = [f"{name} = {json.dumps(address)}\n" for name, address in sorted(known.items())]
     try:
         make_folders(path.parent)
-        write_file(path, "".join(lines).encode())
     except OSError as error:
-        raise InputError(f"cannot write {explain(error, path)}") from None
+        raise InputError(f"cannot make {explain(error, path.parent)}", hint=way_out(error)) from None
+    write_output(path, "".join(lines).encode())
     return known_devices()

@@ -29,13 +29,14 @@ from edgekit.operations.compare_page import compared_page
 from edgekit.operations.compare_records import SCHEMA, Candidate, Compared, Latency, Stage, Worst
 from edgekit.operations.compare_text import compared_text as compared_text
 from edgekit.operations.inspect import cpu_features, inspect_bundle
+from edgekit.operations.output import check_outputs as check_outputs
+from edgekit.operations.output import write_output
 from edgekit.operations.package import Note, choose_target, is_bundle, package
 from edgekit.predictor import Predictor, load
 from edgekit.profiling.environment import this_environment
 from edgekit.profiling.workload import Workload, keywords
 from edgekit.specs.quantize import quantize
 from edgekit.specs.tensor import NUMPY_NAMES
-from edgekit.storage import explain, write_file
 
 Array = NDArray[Any]
 LAYER_SAMPLES = 8
@@ -346,9 +347,5 @@ def gate(found: Compared, max_drop: float) -> None:
 
 def write_page(found: Compared, path: Path | None) -> None:
     """The comparison as one HTML file. Raises InputError where it cannot be written."""
-    if path is None:
-        return
-    try:
-        write_file(path, compared_page(found).encode())
-    except OSError as error:
-        raise InputError(f"cannot write {explain(error, path)}") from None
+    if path is not None:
+        write_output(path, compared_page(found).encode())

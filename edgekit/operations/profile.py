@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from edgekit.errors import EdgekitError, InputError
+from edgekit.operations.output import check_outputs as check_outputs
+from edgekit.operations.output import write_output
 from edgekit.operations.package import Note, choose_target, is_bundle, package
 from edgekit.profiling.compare import Comparison, bounds, compare
 from edgekit.profiling.compare import gate as gate
@@ -19,7 +21,6 @@ from edgekit.profiling.report import Report, dump_report, load_report
 from edgekit.profiling.text import render
 from edgekit.profiling.trace_file import dump_trace
 from edgekit.profiling.workload import Workload, user_workload
-from edgekit.storage import explain, write_file
 
 
 def profile(
@@ -147,18 +148,19 @@ def write_comparison(found: Comparison, markdown: Path | None, junit: Path | Non
 
 
 def _write(path: Path | None, make: Callable[[], bytes]) -> None:
-    if path is None:
-        return
-    try:
-        write_file(path, make())
-    except OSError as error:
-        raise InputError(f"cannot write {explain(error, path)}") from None
+    if path is not None:
+        write_output(path, make())
 
 
-def compare_with(old: Path, new: Report, fail_above: float) -> Comparison:
-    """What changed against a report file."""
+def read_report(path: Path) -> Report:
+    """A report file. Raises InputError."""
     try:
-        data = old.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
-        raise InputError(f"{old}: {error.strerror}") from None
-    return compare(load_report(data, str(old)), new, bounds(fail_above))
+        raise InputError(f"{path}: {error.strerror}", hint="edgekit profile SOURCE --json FILE writes one") from None
+    return load_report(data, str(path))
+
+
+def compare_with(old: Report, new: Report, fail_above: float) -> Comparison:
+    """What changed against an earlier report."""
+    return compare(old, new, bounds(fail_above))
