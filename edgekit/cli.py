@@ -73,6 +73,7 @@ for _command in (deploy, status, rollback, remove, doctor, devices):
 @_files
 @_answers
 @click.option("--task", metavar="TASK", help="Task of a hub folder, where its config.json does not say it.")
+@click.option("--sample", type=click.Path(path_type=Path), metavar="FILE", help="Your own file as a golden sample.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write; default: NAME.edgekit.")
 @_json
 def package(
@@ -82,10 +83,11 @@ def package(
     task: str | None,
     files: tuple[Path, ...],
     answers: dict[str, str],
+    sample: Path | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
-    """Make a bundle of SOURCE: a recipe's name or file, a Hugging Face folder or hf:owner/name, or a .tflite.
+    """Make a bundle of SOURCE: a recipe's name or file, a Hugging Face folder or hf:owner/name, a .tflite or .onnx.
 
     \b
     edgekit package tridigit --target raspberry-pi-5 --variant int8
@@ -93,14 +95,14 @@ def package(
     edgekit package yamnet.tflite
     edgekit package ./vit-base-patch16-224 --variant quantized
     edgekit package hf:Xenova/all-MiniLM-L6-v2
+    edgekit package model.onnx --set license=MIT --sample input.npy
     """
     from edgekit.operations import package as operations
 
     chosen = operations.choose_target(target, say)
     with ProgressLine() as progress:
-        packed = operations.package(
-            source, chosen, variant, list(files), output, answers=answers, progress=progress, note=say, task=task
-        )
+        given: dict[str, Any] = {"answers": answers, "task": task, "sample": sample}
+        packed = operations.package(source, chosen, variant, list(files), output, progress=progress, note=say, **given)
     _print(packed, as_json)
 
 
@@ -197,13 +199,16 @@ def profile(
     changes |= {"operators": False} if no_operators else {}
     chosen: dict[str, Any] = {"variants": variants, "images": images, "audios": audios, "texts": texts}
     chosen |= {"files": files, "answers": answers, "wheels": wheels, "offline": offline}
+    json_path = None if json_file in (None, "-") else Path(str(json_file))
+    operations.check_outputs(html_file, trace_file, json_path, markdown_file, junit_file)
+    before = None if old is None else operations.read_report(old)
     report, problem = operations.profile(
         source, device, target=target, resume=resume, changes=changes, note=say, **chosen
     )
-    operations.write_report(report, html_file, trace_file, None if json_file in (None, "-") else Path(str(json_file)))
     click.echo(operations.report_json(report) if json_file == "-" else operations.report_text(report))
-    if old is not None:
-        found = operations.compare_with(old, report, fail_above)
+    operations.write_report(report, html_file, trace_file, json_path)
+    if before is not None:
+        found = operations.compare_with(before, report, fail_above)
         say(operations.write_comparison(found, markdown_file, junit_file))
         operations.gate(found)
     if problem is not None:
@@ -214,10 +219,11 @@ def profile(
 @click.argument("bundle")
 @_json
 def check(bundle: str, as_json: bool) -> None:
-    """Run the golden samples of BUNDLE here; exit code 9 if one is not reproduced.
+    """Run the golden samples of BUNDLE (or an app of this machine) here; exit code 9 if one is not reproduced.
 
     \b
     edgekit check tridigit.edgekit
+    edgekit check tridigit
     """
     from edgekit.operations import package as operations
 
@@ -276,6 +282,7 @@ def compare(
     """
     from edgekit.operations import compare as operations
 
+    operations.check_outputs(html_file)
     found = operations.compare(
         sources,
         data=data,

@@ -71,10 +71,10 @@ def status(device: str, app: str | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("device")
-@click.argument("app")
+@click.argument("app", required=False)
 @json_option
-def rollback(device: str, app: str, as_json: bool) -> None:
-    """Switch APP on DEVICE back to the release before.
+def rollback(device: str, app: str | None, as_json: bool) -> None:
+    """Switch APP (default: the only one) on DEVICE back to the release before.
 
     \b
     edgekit rollback local:/tmp/device tridigit
@@ -86,10 +86,10 @@ def rollback(device: str, app: str, as_json: bool) -> None:
 
 @click.command()
 @click.argument("device")
-@click.argument("app")
+@click.argument("app", required=False)
 @json_option
-def remove(device: str, app: str, as_json: bool) -> None:
-    """Take APP and its releases off DEVICE.
+def remove(device: str, app: str | None, as_json: bool) -> None:
+    """Take APP (default: the only one) and its releases off DEVICE.
 
     \b
     edgekit remove local:/tmp/device tridigit

@@ -32,7 +32,10 @@ variant_option = click.option(
     "--variant", metavar="V", help="Variant of the model, e.g. int8; default: the target's order."
 )
 files_option = click.option(
-    "--files", multiple=True, type=click.Path(path_type=Path), help="Folder with files that the recipe does not hold."
+    "--files",
+    multiple=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder with files that the recipe does not hold.",
 )
 answers_option = click.option(
     "--set",

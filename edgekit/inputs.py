@@ -92,7 +92,12 @@ def _tensor(spec: TensorInput) -> Prepare:
         return array.ndim == len(shape) and all(array.shape[axis] == size for axis, size in fixed)
 
     def prepare(value: Any, lap: Lap) -> Prepared:
-        array = np.asarray(value)
+        try:
+            array = np.asarray(value)
+        except ValueError as error:  # lists of unequal lengths
+            raise InputError(
+                f"'{name}': expected {dtype.name} of shape {list(shape)}, got no array ({error})"
+            ) from None
         if array.dtype != dtype or (array.shape != shape and not fits(array)):
             raise InputError(
                 f"'{name}': expected {dtype.name} of shape {list(shape)}, "

@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from graphs import affine_onnx
@@ -19,7 +20,9 @@ from packing import SEVEN_PNG, SEVEN_WAV, TRIDIGIT, changed_recipe
 
 from edgekit.bundle import open_bundle
 from edgekit.cli import main
+from edgekit.errors import InputError
 from edgekit.manifest import MANIFEST_NAME
+from edgekit.predictor import load
 
 Edit = Callable[[bytes], bytes]
 
@@ -158,6 +161,111 @@ def test_an_op_that_the_runtime_lacks_exits_with_5(shared: Path, tmp_path: Path)
         assert result.exit_code == 5
         assert name in result.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_file_alone_is_packaged_as_arrays(tmp_path: Path) -> None:
+    """An .onnx without anything beside it: arrays in and out under its tensors' names; the licence is asked for."""
+    model = affine_onnx(tmp_path / "Affine Model.onnx")
+    asked = run("package", model, "-o", tmp_path / "m.edgekit")
+    assert asked.exit_code == 4
+    assert "--set license=" in asked.stderr
+    packed = run("package", model, "--set", "license=MIT", "-o", tmp_path / "m.edgekit", "--json")
+    assert json.loads(packed.stdout)["name"] == "affine-model"
+    with load(tmp_path / "m.edgekit") as predictor:
+        given = np.array([[1.0, 2.0, 3.0, -4.0]], np.float32)
+        result = predictor.predict(x=given)
+        np.testing.assert_array_equal(result.tensors["y"], [[2.0, 5.0, 8.0, -5.0]])
+        for wrong in ([[1, 2], [3]], given.astype(np.float64), given[0], "x"):
+            with pytest.raises(InputError, match=r"'x': expected float32 of shape \[-1, 4\]"):
+                predictor.predict(x=wrong)
+    assert run("check", tmp_path / "m.edgekit").exit_code == 0
+
+
+def test_a_sample_of_ones_own(tmp_path: Path, shared: Path) -> None:
+    """--sample FILE: the file is the golden sample in the place of the drawn one; what fits no input is refused."""
+    kws = ("package", "kws-mlperf", "--files", shared / "models/mlperf-kws", "-o", tmp_path / "k.edgekit")
+    assert run(*kws, "--sample", SEVEN_WAV).exit_code == 0
+    with open_bundle(tmp_path / "k.edgekit") as opened:
+        (sample,) = opened.manifest.golden
+        assert (sample.name, sample.truth) == ("given", "self")
+        name = sample.inputs[0]["audio"]["file"]
+        assert opened.read(name, 1 << 20) == SEVEN_WAV.read_bytes()
+        assert not any("generated" in file or file == "golden/audio.wav" for file in opened.manifest.files)
+    for wrong in (SEVEN_PNG, tmp_path / "none.wav", tmp_path / "k.edgekit"):
+        assert run(*kws, "--sample", wrong).exit_code == 4
+    both = run("package", "tridigit", "--sample", SEVEN_PNG, "-o", tmp_path / "t.edgekit", "--json")
+    assert (json.loads(both.stdout)["golden"], json.loads(both.stdout)["truth"]) == (4, "external and self")
+
+
+def test_what_package_would_not_use_is_refused(tridigit: Path, tmp_path: Path) -> None:
+    """An answer that nobody asked for, a folder that is not there, a bundle: not passed over in silence."""
+    idle = run("package", "tridigit", "--set", "mean=1", "-o", tmp_path / "t.edgekit")
+    assert idle.exit_code == 4
+    assert "mean" in idle.stderr
+    assert run("package", "tridigit", "--task", "x", "-o", tmp_path / "t.edgekit").exit_code == 4
+    assert run("package", "tridigit", "--files", tmp_path / "none").exit_code == 2
+    again = run("package", tridigit, "-o", tmp_path / "t.edgekit")
+    assert again.exit_code == 4
+    assert "edgekit deploy" in again.stderr
+    assert not (tmp_path / "t.edgekit").exists()
+
+
+def test_a_device_node_or_a_pipe_is_not_replaced(tmp_path: Path) -> None:
+    """`-o /dev/null` as root would otherwise take /dev/null away from the whole machine: exit 3, it stays."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    link = tmp_path / "link"
+    link.symlink_to(pipe)
+    for path in (pipe, link, tmp_path):
+        refused = run("package", "tridigit", "-o", path)
+        assert refused.exit_code == 3
+        assert "hint: give a file's name" in refused.stderr
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+    nowhere = run("package", "tridigit", "-o", tmp_path / "none" / "t.edgekit")
+    assert nowhere.exit_code == 3
+    assert "make its folder first" in nowhere.stderr
+
+
+def test_profile_refuses_what_it_could_not_write_before_it_measures(tridigit: Path, tmp_path: Path) -> None:
+    """Ten minutes of measuring are not lost to a folder that is not there, nor to a report that is none."""
+    (tmp_path / "text.json").write_text("no report")
+    for option in ("--json", "--html", "--trace", "--markdown", "--junit"):
+        refused = run("profile", tridigit, option, tmp_path / "none" / "file")
+        assert refused.exit_code == 4
+        assert refused.stderr.startswith("error: cannot write")
+    for name in ("none.json", "text.json"):
+        refused = run("profile", tridigit, "--compare", tmp_path / name)
+        assert refused.exit_code == 4
+        assert "load predict" not in refused.stderr
+    page = run("compare", tridigit, tridigit, "--html", tmp_path / "none" / "file")
+    assert page.exit_code == 4
+    assert page.stderr.startswith("error: cannot write")
+
+
+def test_an_app_that_is_not_there_and_one_that_need_not_be_named(
+    tridigit: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`status D APP` of no app is exit 8, not silence; rollback and remove take the only app; check takes an app."""
+    device = f"local:{tmp_path / 'device'}"
+    monkeypatch.setenv("EDGEKIT_ROOT", str(tmp_path / "device"))
+    nothing = run("remove", device)
+    assert nothing.exit_code == 8
+    assert "no apps" in nothing.stderr
+    assert run("deploy", tridigit, device).exit_code == 0
+    missing = run("status", device, "none")
+    assert (missing.exit_code, missing.stdout) == (8, "")
+    assert "it has tridigit" in missing.stderr
+    assert json.loads(run("check", "tridigit", "--json").stdout)["passed"] is True
+    assert run("check", "none").exit_code == 3
+    assert run("deploy", "tridigit", device, "--variant", "int8").exit_code == 0
+    assert json.loads(run("rollback", device, "--json").stdout)["app"] == "tridigit"
+    assert run("deploy", tridigit, device, "--app", "other").exit_code == 0
+    unclear = run("remove", device)
+    assert unclear.exit_code == 8
+    assert "other, tridigit" in unclear.stderr
+    assert run("remove", device, "other").exit_code == 0
+    assert run("remove", device).exit_code == 0
 
 
 def test_a_missing_runtime_names_the_install_line(tridigit: Path) -> None:

@@ -25,6 +25,7 @@ from edgekit.devices import rollback as rollback_app
 from edgekit.devices import status as read_status
 from edgekit.devices.address import parse_address
 from edgekit.devices.doctor import line_for
+from edgekit.errors import DeployError
 from edgekit.installed import app_root
 from edgekit.operations.aliases import address_of
 from edgekit.operations.service import remove_service
@@ -129,10 +130,28 @@ def _status_lines(app: AppStatus) -> str:
 
 
 def status(device: str, app: str | None) -> Status:
-    """What a device runs, or one app of it."""
+    """What a device runs, or one app of it. Raises DeployError where that is not there."""
     with opened(device) as connected:
         apps = read_status(connected)
+    if app is not None and app not in {a.app for a in apps}:
+        raise DeployError(f"no app '{app}' on {device}; {_apps_there(apps)}", hint=_names_of(apps))
     return Status(device=device, apps=tuple(a for a in apps if app in (None, a.app)))
+
+
+def _apps_there(apps: Sequence[AppStatus]) -> str:
+    return f"it has {', '.join(a.app for a in apps) or 'no apps'}"
+
+
+def _names_of(apps: Sequence[AppStatus]) -> str:
+    return "name one of those" if apps else "edgekit deploy SOURCE DEVICE puts one there"
+
+
+def _only_app(connected: Device, device: str) -> str:
+    """The app that is meant where none is named: the only one. Raises DeployError."""
+    apps = read_status(connected)
+    if len(apps) != 1:
+        raise DeployError(f"which app of {device} is meant? {_apps_there(apps)}", hint=_names_of(apps))
+    return apps[0].app
 
 
 class Changed(Record):
@@ -154,16 +173,18 @@ class Changed(Record):
         return "\n".join([f"{self.device}: {self.app} {now}", *(f"  note: {note}" for note in self.notes)])
 
 
-def rollback(device: str, app: str) -> Changed:
-    """Switch an app back to the release before."""
+def rollback(device: str, app: str | None) -> Changed:
+    """Switch an app (None: the only one) back to the release before."""
     with opened(device) as connected:
+        app = app or _only_app(connected, device)
         checks = golden_checks(is_local(device), read_facts(connected))
         return _changed(device, rollback_app(connected, app, checks))
 
 
-def remove(device: str, app: str) -> Changed:
-    """Take an app, its service and its releases off a device."""
+def remove(device: str, app: str | None) -> Changed:
+    """Take an app (None: the only one), its service and its releases off a device."""
     with opened(device) as connected:
+        app = app or _only_app(connected, device)
         stopped = remove_service(connected, read_facts(connected), app)
         changed = _changed(device, remove_app(connected, app))
         return changed.replace(notes=("its service is stopped and gone", *changed.notes)) if stopped else changed

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgekit.container import check_output
 from edgekit.errors import InputError
 from edgekit.manifest import Manifest
 from edgekit.operations.listing import Listing
@@ -55,15 +56,24 @@ def package(
     progress: Progress,
     note: Note,
     task: str | None = None,
+    sample: Path | None = None,
 ) -> Packed:
-    """Make the bundle of a source for a target. Raises InputError, TargetError, BundleError, GateFailed."""
+    """Make the bundle of a source for a target, with a golden sample of the person's own where one is given.
+
+    Raises InputError, TargetError, BundleError, GateFailed.
+    """
     from edgekit.packaging.android import inexpressible
     from edgekit.packaging.build import build
 
     draft = read_source(source, variant, target, files, answers, progress, task)
+    if sample is not None:
+        from edgekit.packaging.sampling import given_sample
+
+        draft = given_sample(draft, sample)
     for line in (*draft.notes, *(inexpressible(draft) if target.supports is not None else ())):
         note(line)
     path = output or Path(f"{draft.name}.edgekit")
+    check_output(path)
     manifest, digest = build(draft, target, path)
     if _is_hub_folder(Path(source)):
         from edgekit.packaging.deviation import deviation_from_float32
@@ -109,12 +119,12 @@ def read_source(
 
     path = Path(source)
     recipes = known_recipes()
-    if path.suffix == ".toml" and path.is_file():
-        return read_recipe(path, variant, target, list(files), progress)
-    if (path / "recipe.toml").is_file():
-        return read_recipe(path / "recipe.toml", variant, target, list(files), progress)
-    if source in recipes and not path.exists():
-        return read_recipe(recipes[source], variant, target, list(files), progress)
+    recipe = _recipe_of(source, recipes)
+    if recipe is not None:
+        if answers or task:
+            given = f"--set {next(iter(answers))}" if answers else "--task"
+            raise InputError(f"{given}: a recipe leaves nothing open", hint=f"to change it, edit a copy of {recipe}")
+        return read_recipe(recipe, variant, target, list(files), progress)
     if source.startswith("hf:"):
         from edgekit.packaging.hub_download import download
         from edgekit.packaging.huggingface import read_huggingface
@@ -129,7 +139,23 @@ def read_source(
         from edgekit.packaging.tflite_metadata import read_tflite
 
         return read_tflite(path, answers)
+    if path.suffix in (".onnx", ".ort") and path.is_file():
+        from edgekit.packaging.plain_onnx import read_plain_onnx
+
+        return read_plain_onnx(path, answers)
+    if is_bundle(path):
+        raise InputError(f"'{source}' is a bundle already", hint=f"edgekit deploy {source} DEVICE")
     raise InputError(f"'{source}' is no recipe, folder or model file", hint=f"a path, or one of: {', '.join(recipes)}")
+
+
+def _recipe_of(source: str, recipes: Mapping[str, Path]) -> Path | None:
+    """The recipe that a person named by its file, its folder or its name; None where it is something else."""
+    path = Path(source)
+    if path.suffix == ".toml" and path.is_file():
+        return path
+    if (path / "recipe.toml").is_file():
+        return path / "recipe.toml"
+    return recipes.get(source) if not path.exists() else None
 
 
 def _is_hub_folder(path: Path) -> bool:
@@ -142,12 +168,22 @@ def is_bundle(path: Path) -> bool:
 
 
 def check(bundle: str) -> CheckReport:
-    """Run the golden samples of a bundle here."""
+    """Run the golden samples of a bundle, or of an app of this machine, here."""
     from edgekit import golden
+    from edgekit.apps import hold_app
+    from edgekit.installed import BUNDLE_FOLDER, app_root
     from edgekit.predictor import load
 
-    with load(bundle, text_memory=0) as predictor:
+    if is_path(bundle):
+        with load(bundle, text_memory=0) as predictor:
+            return golden.check(predictor)
+    with hold_app(bundle, app_root()) as held, load(held.folder / BUNDLE_FOLDER, text_memory=0) as predictor:
         return golden.check(predictor)
+
+
+def is_path(bundle: str) -> bool:
+    """Whether a person who wrote this means a file or folder; else it is an app's name."""
+    return Path(bundle).exists() or "/" in bundle or bundle.endswith(".edgekit")
 
 
 def inspect(bundle: str) -> Listing:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import InputError
+from edgekit.operations.package import is_path
 
 if TYPE_CHECKING:
     from edgekit.results import Result
@@ -17,8 +18,7 @@ def predict(bundle: str, *, image: str | None, audio: str | None, texts: Sequenc
     from edgekit.apps import load_app
     from edgekit.predictor import load
 
-    loader = load if Path(bundle).exists() or "/" in bundle or bundle.endswith(".edgekit") else load_app
-    with loader(bundle) as predictor:
+    with load(bundle) if is_path(bundle) else load_app(bundle) as predictor:
         return predictor.predict(image=image, audio=audio, text=text_argument(texts))
 
 
@@ -33,4 +33,5 @@ def named_files(image: str | None, audio: str | None) -> None:
     """Refuse paths that are not there, before anything is loaded or sent."""
     for kind, path in (("image", image), ("audio", audio)):
         if path is not None and not Path(path).is_file():
-            raise InputError(f"{kind}: there is no file {path}")
+            found = "is a folder" if Path(path).is_dir() else "is no file"
+            raise InputError(f"{kind}: {path!r} {found}", hint=f"--{kind} takes one file (from here: {Path.cwd()})")

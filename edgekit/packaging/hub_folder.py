@@ -254,7 +254,7 @@ def _graphs(path: Path, only: str | None) -> list[HubGraph]:
 def _graph(path: Path, role: str, variant: str) -> HubGraph:
     precision = PRECISIONS.get(_suffix(variant))
     runtime: RuntimeName = "litert" if path.suffix == ".tflite" else "onnxruntime"
-    return HubGraph(role, variant, runtime, precision or _stored_precision(path), path)
+    return HubGraph(role, variant, runtime, precision or stored_precision(path), path)
 
 
 def _parse_name(path: Path) -> tuple[str, str] | None:
@@ -282,7 +282,7 @@ def _parse_tflite_name(stem: str) -> tuple[str, str]:
     return role, "tflite" if suffix in ("fp32", "float32") else f"tflite_{suffix}"
 
 
-def _stored_precision(path: Path) -> Precision:
+def stored_precision(path: Path) -> Precision:
     """The class of a file whose name does not say it: that of the datatype most of its weight bytes have."""
     if path.suffix != ".onnx":
         return "int8" if "int8" in path.name else "float32"

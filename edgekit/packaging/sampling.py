@@ -7,16 +7,19 @@ import struct
 import wave
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
+from edgekit.errors import InputError
 from edgekit.manifest import InputSpec
-from edgekit.packaging.draft import Content, Sample
+from edgekit.packaging.draft import Content, Draft, Sample
 from edgekit.records import Json
 from edgekit.specs.tensor import NUMPY_NAMES
 
 TEXTS = ("a photo of a cat", "a photo of a dog", "a red car on the road")
 SEED = 7
+DRAWN = "generated"
 
 
 def generated_sample(inputs: Mapping[str, InputSpec], files: dict[str, Content]) -> Sample:
@@ -38,7 +41,49 @@ def generated_sample(inputs: Mapping[str, InputSpec], files: dict[str, Content])
         else:
             files[f"golden/{keyword}.npy"] = drawn_tensor(spec.datatype, spec.shape)
             given[keyword] = {"file": f"golden/{keyword}.npy"}
-    return Sample("generated", "self", "drawn at packaging; proves only that devices agree", (given,), {}, {})
+    return Sample(DRAWN, "self", "drawn at packaging; proves only that devices agree", (given,), {}, {})
+
+
+_ENDINGS = {
+    "image": (".jpg", ".jpeg", ".png", ".bmp", ".webp"),
+    "audio": (".wav", ".flac", ".ogg", ".mp3"),
+    "tensor": (".npy",),
+    "text": (".txt",),
+}
+
+
+def given_sample(draft: Draft, path: Path) -> Draft:
+    """The draft with a person's own file as golden sample, in the place of the drawn one where there is one.
+
+    Its truth is `self`, as that of a drawn one. Raises InputError where it is not clear which input it is for.
+    """
+    kind = next((kind for kind, endings in _ENDINGS.items() if path.suffix.lower() in endings), None)
+    listed = ", ".join(ending for endings in _ENDINGS.values() for ending in endings)
+    if kind is None or not path.is_file():
+        raise InputError(f"sample {str(path)!r}: expected a file that ends in {listed}", hint="--sample photo.jpg")
+    fitting = [keyword for keyword, spec in draft.inputs.items() if spec.kind == kind]
+    if len(fitting) != 1:
+        takes = ", ".join(f"{keyword} ({spec.kind})" for keyword, spec in draft.inputs.items())
+        raise InputError(f"sample {path.name}: expected one {kind} input, '{draft.name}' takes {takes}")
+    kept = [sample for sample in draft.samples if sample.name != DRAWN]
+    base = next((sample.inputs[0] for sample in draft.samples if sample.name == DRAWN), {})
+    files = dict(draft.files)
+    for replaced in (base.get(fitting[0]) or {}).values():
+        files.pop(str(replaced), None)
+    inputs = {**base, fitting[0]: _entry(fitting[0], kind, path, files)}
+    origin = f"{path.name}, given at packaging; proves only that devices agree"
+    return draft._replace(files=files, samples=(*kept, Sample("given", "self", origin, (inputs,), {}, {})))
+
+
+def _entry(keyword: str, kind: str, path: Path, files: dict[str, Content]) -> dict[str, Json]:
+    if kind == "text":
+        try:
+            return {"text": path.read_text("utf-8").rstrip("\n")}
+        except UnicodeDecodeError:
+            raise InputError(f"sample {path.name}: expected UTF-8 text") from None
+    name = f"golden/given.{keyword}{path.suffix.lower()}"
+    files[name] = path
+    return {"file": name}
 
 
 def drawn_picture(width: int = 320, height: int = 240) -> bytes:
