@@ -29,6 +29,10 @@ CHOICE = Choice(
     temperature=1.0,
     top_k=0,
     top_p=1.0,
+    beams=1,
+    length_penalty=1.0,
+    early_stopping="likely",
+    renormalize=False,
 )
 TABLE: dict[str, Any] = {
     "loop": "encoder_decoder",

@@ -280,9 +280,10 @@ def test_a_long_sound_is_heard_in_windows(shared: Path, stamped: Path, pack: Pac
         ({"top_p": 1.5}, "top_p: expected 0.0 to 1.0"),
         ({"top_k": -1}, "top_k: expected"),
         ({"seed": -1}, "seed: expected"),
-        ({"mode": "beam"}, "mode: expected 'greedy' or 'sample'"),
+        ({"mode": "beams"}, "mode: expected greedy, sample, beam, got 'beams'"),
         ({"timestamps": True}, "takes audio=; got timestamps"),
-        ({"beams": 4}, "takes audio=; got beams"),
+        ({"beams": 0}, "beams: expected a whole number from 1 to 64, got 0"),
+        ({"beams": 4, "mode": "greedy"}, "beams: expected mode 'beam' with it"),
     ],
 )
 def test_an_option_out_of_range_is_refused(shared: Path, pack: Pack, options: dict[str, Any], message: str) -> None:

@@ -20,6 +20,19 @@ Advance = Callable[[Sequence[int]], NDArray[np.float32]]
 """Feeds the tokens after those fed so far; the logits (vocabulary,) of what comes next. The array is the caller's."""
 
 
+class Standing(NamedTuple):
+    """How far a text has been read. feeds: of the next step, its caches among them, changed by nobody; tokens: for a
+    decoder without caches, which reads all of them again; fed: how many were read."""
+
+    feeds: Mapping[str, Array]
+    tokens: tuple[int, ...]
+    fed: int
+
+
+Grow = Callable[["Standing | None", Sequence[int]], "tuple[NDArray[np.float32], Standing]"]
+"""Feeds tokens to a text that stands somewhere (None: nothing was read): the logits, and where it stands then."""
+
+
 class Part(NamedTuple):
     """One graph of the loop, its wiring worked out; names are the graph's own.
 
@@ -135,48 +148,58 @@ def fixed_values(decoder: Decoder) -> tuple[str, ...]:
 
 def begin(decoder: Decoder, values: Mapping[str, Array]) -> Advance:
     """A fresh run of the decoder over these values; it belongs to one text and one thread."""
+    grow = branch(decoder, values)
+    at: Standing | None = None
+
+    def advance(new: Sequence[int]) -> NDArray[np.float32]:
+        nonlocal at
+        row, at = grow(at, new)
+        return row
+
+    return advance
+
+
+def branch(decoder: Decoder, values: Mapping[str, Array]) -> Grow:
+    """As begin, for texts that share a beginning: two may go on from where one stands, its caches are theirs too."""
     return _recounting(decoder, values) if decoder.rest is None else _caching(decoder, decoder.rest, values)
 
 
-def _recounting(decoder: Decoder, values: Mapping[str, Array]) -> Advance:
+def _recounting(decoder: Decoder, values: Mapping[str, Array]) -> Grow:
     """Every step reads all tokens: for a decoder without caches."""
-    part, tokens = decoder.first, list[int]()
-    feeds = _standing(part, values)
+    part = decoder.first
+    standing = _standing(part, values)
 
-    def advance(new: Sequence[int]) -> NDArray[np.float32]:
-        tokens.extend(new)
+    def grow(at: Standing | None, new: Sequence[int]) -> tuple[NDArray[np.float32], Standing]:
+        feeds, tokens = dict(standing), (*(at.tokens if at is not None else ()), *new)
         _give(decoder, part, feeds, tokens, 0)
-        return _last(part, part.graph.run(feeds, (part.logits,)))
+        return _last(part, part.graph.run(feeds, (part.logits,))), Standing({}, tokens, len(tokens))
 
-    return advance
+    return grow
 
 
-def _caching(decoder: Decoder, rest: Part, values: Mapping[str, Array]) -> Advance:
+def _caching(decoder: Decoder, rest: Part, values: Mapping[str, Array]) -> Grow:
     first = decoder.first
-    fed = 0
-    feeds = _standing(first, values)
-    feeds.update({past: empty for past, _, _, empty in first.caches if past is not None})
-    if first.branch is not None:
-        feeds[first.branch] = np.zeros(1, np.bool_)
     grown = [(p, w) for p, w, kept, _ in rest.caches if p is not None and w is not None and not kept]
     wanted = (rest.logits, *(written for _, written in grown))
 
-    def advance(new: Sequence[int]) -> NDArray[np.float32]:
-        nonlocal fed, feeds
-        if fed == 0:
+    def grow(at: Standing | None, new: Sequence[int]) -> tuple[NDArray[np.float32], Standing]:
+        if at is None:
+            feeds = _standing(first, values)
+            feeds.update({past: empty for past, _, _, empty in first.caches if past is not None})
+            if first.branch is not None:
+                feeds[first.branch] = np.zeros(1, np.bool_)
             _give(decoder, first, feeds, new, 0)
             outputs = first.graph.run(feeds, (first.logits, *(w for _, w, _, _ in first.caches if w is not None)))
-            feeds = _second_feeds(first, rest, feeds, outputs, values)
-            fed = len(new)
-            return _last(first, outputs)
-        _give(decoder, rest, feeds, new, fed)
+            following = _second_feeds(first, rest, feeds, outputs, values)
+            return _last(first, outputs), Standing(following, (), len(new))
+        feeds = dict(at.feeds)
+        _give(decoder, rest, feeds, new, at.fed)
         outputs = rest.graph.run(feeds, wanted)
         for past, written in grown:
             feeds[past] = outputs[written]
-        fed += len(new)
-        return _last(rest, outputs)
+        return _last(rest, outputs), Standing(feeds, (), at.fed + len(new))
 
-    return advance
+    return grow
 
 
 def _second_feeds(

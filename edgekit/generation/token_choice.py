@@ -45,7 +45,7 @@ def rules(choice: Choice, bounds: Bounds, times: Timestamps | None, no_timestamp
     if bounds.min_length > bounds.prompt_length:
         found.append(not_yet(bounds.eos, bounds.min_length))
     if choice.begin_suppress:
-        found.append(not_at(choice.begin_suppress, bounds.prompt_length))
+        found.append(not_at(choice.begin_suppress, _first_free(choice, bounds)))
     if choice.suppress:
         found.append(never(choice.suppress))
     if times is not None:
@@ -55,6 +55,11 @@ def rules(choice: Choice, bounds: Bounds, times: Timestamps | None, no_timestamp
     if choice.last is not None:
         found.append(forced({bounds.max_length - 1: choice.last}))
     return found
+
+
+def _first_free(choice: Choice, bounds: Bounds) -> int:
+    """The position of the first token that is chosen: a forced one behind a prompt of one token is not."""
+    return 2 if bounds.prompt_length == 1 and any(f.position == 1 for f in choice.forced) else bounds.prompt_length
 
 
 def chooser(choice: Choice, active: Sequence[Rule], seed: int | None) -> Choose:

@@ -8,9 +8,13 @@ from typing import Any, NamedTuple
 from edgekit.errors import InputError, ManifestError
 from edgekit.specs.generation import Choice, GenerationSpec, Speech
 
-CHOICE = ("mode", "temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram")
+CHOICE = (
+    "mode", "temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram", "beams", "length_penalty",
+)  # fmt: skip
 DRAWING = ("temperature", "top_k", "top_p", "seed")
 """Asking for one of these asks for a draw."""
+MODES = ("greedy", "sample", "beam")
+BEAMS_LIMIT = 64
 
 
 class Wishes(NamedTuple):
@@ -68,14 +72,19 @@ def _choice(choice: Choice, given: Mapping[str, Any]) -> Choice:
     changes = {name: given[name] for name in CHOICE if given.get(name) is not None}
     if "mode" not in changes and any(given.get(name) is not None for name in DRAWING):
         changes["mode"] = "sample"
-    for name in ("temperature", "top_p", "repetition_penalty"):
+    if "beams" in changes:
+        changes["beams"] = _whole(changes, "beams", 1, BEAMS_LIMIT)
+        if changes.get("mode", "beam") != "beam":
+            raise InputError(f"beams: expected mode 'beam' with it, got '{changes['mode']}'")
+        changes["mode"] = "beam" if changes["beams"] > 1 else "greedy"
+    for name in ("temperature", "top_p", "repetition_penalty", "length_penalty"):
         if name in changes:
             changes[name] = _number(name, changes[name])
     for name in ("top_k", "no_repeat_ngram"):
         if name in changes:
             changes[name] = _whole(changes, name, 0, 1 << 31)
-    if changes.get("mode", "greedy") not in ("greedy", "sample"):
-        raise InputError(f"mode: expected 'greedy' or 'sample', got {changes['mode']!r}")
+    if changes.get("mode", "greedy") not in MODES:
+        raise InputError(f"mode: expected {', '.join(MODES)}, got {changes['mode']!r}")
     try:
         return choice.replace(**changes)
     except ManifestError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from time import perf_counter_ns
 from typing import Any, NamedTuple
 
@@ -114,6 +114,8 @@ class Writer:
                 if seen is not None and tally.runs == 0:
                     seen.update(heard.values)
                 prompt = self._prompt(heard.values, wishes)
+                if self._spec.loop == "decoder_only":
+                    script.follow(prompt)
             for token in self._tokens(heard, prompt, wishes, tally):
                 new.append(token)
                 if piecewise and heard.alone and (text := script.grow(new)):
@@ -226,11 +228,18 @@ class Writer:
         speech = spec.speech
         times = speech.timestamps if speech is not None and wishes.timestamps else None
         active = rules(wishes.choice, bounds, times, speech.no_timestamps if speech else None)
-        choose = chooser(wishes.choice, active, wishes.seed)
-        advance = generate.begin(self._decoder, heard.values)
         observe = tally.observer(spec.logits)
         tally.runs += 1
-        for token in generate.decode(advance, choose, prompt, bounds, observe):
+        if wishes.choice.mode == "beam":
+            from edgekit.generation.beams import search
+
+            grow = generate.branch(self._decoder, heard.values)
+            tokens: Iterable[int] = search(grow, wishes.choice, active, prompt, bounds, observe)
+        else:
+            choose = chooser(wishes.choice, active, wishes.seed)
+            advance = generate.begin(self._decoder, heard.values)
+            tokens = generate.decode(advance, choose, prompt, bounds, observe)
+        for token in tokens:
             tally.count()
             yield token
 
@@ -317,6 +326,12 @@ class _Script:
         self._stitching = Stitching()
         self._pieces = detokenize.Pieces(decode, hold_words=spec.clean_up_spaces)
         self._alone: list[int] | None = None
+
+    def follow(self, prompt: Sequence[int]) -> None:
+        """The text goes on from this one: what it adds to it is given, a space before its first word among it."""
+        whole, before = self._decode, len(self._decode(prompt))
+        self._decode = lambda tokens: whole([*prompt, *tokens])[before:]
+        self._pieces = detokenize.Pieces(self._decode, hold_words=self._spec.clean_up_spaces)
 
     def _spoken(self, tokens: Sequence[int]) -> list[int]:
         """The tokens that are text: neither the end nor a time."""

@@ -1,4 +1,4 @@
-"""Folders with an encoder and a decoder: their graphs wired into the loop that writes text.
+"""Folders whose decoder writes text, after an encoder or alone: their graphs wired into the loop.
 
 What generation_config.json leaves out has transformers' own defaults (GenerationConfig, 4.57).
 """
@@ -12,24 +12,28 @@ from edgekit.errors import InputError, ManifestError
 from edgekit.manifest import GraphSpec, InputSpec
 from edgekit.packaging import decoder_wiring as names
 from edgekit.packaging.decoder_wiring import Wiring, find_caches, wire_graph
-from edgekit.packaging.draft import LIMITS, Content, Draft
+from edgekit.packaging.draft import LIMITS, Content, Draft, Sample
 from edgekit.packaging.hf_graphs import Side, Staged, find_output, graph_spec, stage
 from edgekit.packaging.hf_inputs import place, read_input, read_license
+from edgekit.packaging.hf_settings import Settings, head_count, head_width, read_choice, read_lengths
 from edgekit.packaging.hf_speech import read_speech
-from edgekit.packaging.hf_text import TOKENIZER, read_tokenizer
+from edgekit.packaging.hf_tasks import TEXT_TO_TEXT
+from edgekit.packaging.hf_text import TOKENIZER, TextPorts, read_text, read_tokenizer
 from edgekit.packaging.hub_folder import Config, HubFolder, HubGraph, choose_variant
 from edgekit.packaging.questions import Questions
 from edgekit.packaging.sampling import generated_sample
 from edgekit.specs.audio import AudioSpec
-from edgekit.specs.generation import Choice, Chunks, Forced, GenerationSpec
+from edgekit.specs.generation import Chunks, GenerationSpec
 from edgekit.specs.post import Generated
 from edgekit.targets import Target
 
-SIDES: dict[str, Side] = {"image-to-text": "image", "automatic-speech-recognition": "audio"}
+SIDES: dict[str, Side] = {
+    "image-to-text": "image",
+    "automatic-speech-recognition": "audio",
+    **dict.fromkeys((*TEXT_TO_TEXT, "text-generation"), "text"),
+}
+DECODERS = ("decoder_model_merged", "decoder_model", "decoder_with_past_model", "model")
 ENCODERS = ("encoder_model", "vision_encoder", "audio_encoder")
-USUAL_LENGTH = 20
-"""GenerationConfig's max_length."""
-
 SILENCE = 1e-4
 """-80 dB of full scale, a tenth of a microphone's own noise; models write words of their own under it."""
 MOONSHINE_TOKENS_PER_SECOND = 6.5
@@ -51,7 +55,8 @@ def read_generation(
     source: str | None,
 ) -> Draft:
     """The draft of a folder that generates text. Raises InputError naming what is missing or contradictory."""
-    variants, borrowed = _complete(folder)
+    alone = task == "text-generation"
+    variants, borrowed = _complete(folder, alone)
     chosen, why = choose_variant(folder.name, variants, variant, target)
     roles = variants[chosen]
     files: dict[str, Content] = {}
@@ -61,12 +66,20 @@ def read_generation(
     tokenizer = read_tokenizer(folder)
     files[TOKENIZER] = folder.text_files[TOKENIZER]
     side = SIDES[task]
-    encoder = next(staged[role] for role in ENCODERS if role in staged)
-    spec, constants = read_input(folder, encoder, side, files, ask)
-    states = find_output(encoder, ("last_hidden_state", names.STATES), "the encoder's states", ask)
-    graphs = [graph_spec(encoder, "encoder", {names.STATES: states}, constants)]
-    wirings, decoders = _decoders(staged, "attention_mask" if "attention_mask" in encoder.inputs else None)
-    generation, remarks = _generation(folder, wirings, decoders, spec, tokenizer)
+    graphs: list[GraphSpec] = []
+    mask = None
+    spec: InputSpec
+    if not alone:
+        encoder = next(staged[role] for role in ENCODERS if role in staged)
+        spec, constants = read_input(folder, encoder, side, files, ask)
+        states = find_output(encoder, ("last_hidden_state", names.STATES), "the encoder's states", ask)
+        graphs = [graph_spec(encoder, "encoder", {names.STATES: states}, constants)]
+        mask = "attention_mask" if "attention_mask" in encoder.inputs else None
+    wirings, decoders = _decoders(staged, mask)
+    if alone:
+        ports = TextPorts(names.IDS, None, None, "INT64", -1)
+        spec = read_text(folder, ports, files, ask).replace(truncation="error")  # the end of a prompt is what goes on
+    generation, remarks = _generation(folder, wirings, decoders, spec, tokenizer, alone)
     version = ask.given("version") or "1"
     ask.finish()
     lent = borrowed.get(chosen)
@@ -80,17 +93,26 @@ def read_generation(
         graphs=(*graphs, *decoders),
         postprocess=Generated(task="generated"),
         files=files,
-        samples=(generated_sample({side: spec}, files),),
+        samples=(_sample(side, spec, generation, files),),
         limits=LIMITS,
         notes=(note, why, *((lent,) if lent else ()), *remarks),
         generation=generation,
     )
 
 
-def _complete(folder: HubFolder) -> tuple[dict[str, Roles], dict[str, str]]:
+def _sample(side: str, spec: InputSpec, generation: GenerationSpec, files: dict[str, Content]) -> Sample:
+    """A drawn sample; a text that is drawn would not be the same twice, so its likeliest tokens are taken."""
+    sample = generated_sample({side: spec}, files)
+    if generation.choice.mode != "sample":
+        return sample
+    return sample._replace(inputs=tuple({**entry, "mode": {"text": "greedy"}} for entry in sample.inputs))
+
+
+def _complete(folder: HubFolder, alone: bool) -> tuple[dict[str, Roles], dict[str, str]]:
     """Each variant with the roles that the loop needs, and what it took from the plain one where its own are missing.
 
-    A merged decoder is taken before a pair; a lone decoder_with_past is no use without the one of the first step.
+    alone: without an encoder. A merged decoder is taken before a pair; a lone decoder_with_past is no use without the
+    one of the first step.
     """
     found: dict[str, Roles] = {}
     borrowed: dict[str, str] = {}
@@ -100,11 +122,11 @@ def _complete(folder: HubFolder) -> tuple[dict[str, Roles], dict[str, str]]:
         roles: dict[str, HubGraph] = {}
         for source in (own, plain):
             encoder = next((r for r in ENCODERS if r in source), None)
-            if encoder and not any(r in roles for r in ENCODERS):
+            if encoder and not alone and not any(r in roles for r in ENCODERS):
                 roles[encoder] = source[encoder]
-            if not any(role.startswith("decoder") for role in roles):
-                roles.update(_decoder_roles(source))
-        if any(r in roles for r in ENCODERS) and any(r.startswith("decoder") for r in roles):
+            if not any(role in DECODERS for role in roles):
+                roles.update(_decoder_roles(source, alone))
+        if (alone or any(r in roles for r in ENCODERS)) and any(r in DECODERS for r in roles):
             missing = [graph.path.name for role, graph in roles.items() if role not in own]
             if len(missing) == len(roles):
                 continue
@@ -113,16 +135,19 @@ def _complete(folder: HubFolder) -> tuple[dict[str, Roles], dict[str, str]]:
                 borrowed[name] = f"variant {name} has no {' or '.join(missing)} of its own: the plain file is taken"
     if not found:
         listed = ", ".join(sorted({role for own in variants.values() for role in own})) or "none"
+        needs = "a decoder" if alone else "an encoder and a decoder of one kind"
+        hint = "decoder_model_merged, or decoder_model and decoder_with_past_model"
         raise InputError(
-            f"{folder.name}: generating text needs an encoder and a decoder of one kind; there is {listed}",
-            hint="encoder_model with decoder_model_merged, or with decoder_model and decoder_with_past_model",
+            f"{folder.name}: generating text needs {needs}; there is {listed}",
+            hint=f"model, or {hint}" if alone else f"encoder_model with {hint}",
         )
     return found, borrowed
 
 
-def _decoder_roles(source: Roles) -> dict[str, HubGraph]:
-    if "decoder_model_merged" in source:
-        return {"decoder_model_merged": source["decoder_model_merged"]}
+def _decoder_roles(source: Roles, alone: bool) -> dict[str, HubGraph]:
+    for role in ("decoder_model_merged", *(("model",) if alone else ())):
+        if role in source:
+            return {role: source[role]}
     if "decoder_model" in source:
         return {role: source[role] for role in ("decoder_model", "decoder_with_past_model") if role in source}
     return {}
@@ -131,10 +156,8 @@ def _decoder_roles(source: Roles) -> dict[str, HubGraph]:
 def _decoders(staged: Mapping[str, Staged], mask: str | None) -> tuple[list[Wiring], list[GraphSpec]]:
     """The decoder of the first step, and of the others where that is another graph."""
     wirings, graphs = [], []
-    for role, name in (("decoder_model_merged", "decoder"), ("decoder_model", "decoder"),
-                       ("decoder_with_past_model", "decoder_with_past")):  # fmt: skip
-        if role not in staged:
-            continue
+    for role in (r for r in DECODERS if r in staged):
+        name = "decoder_with_past" if role == "decoder_with_past_model" else "decoder"
         part = staged[role]
         wiring = wire_graph(part.tensors, part.graph.path.name, mask)
         wirings.append(wiring)
@@ -155,66 +178,30 @@ def _decoders(staged: Mapping[str, Staged], mask: str | None) -> tuple[list[Wiri
     return wirings, graphs
 
 
-class _Settings:
-    """generation_config.json before config.json, and that before its part about the decoder."""
-
-    def __init__(self, folder: HubFolder) -> None:
-        inner = folder.config.get("decoder")
-        text = folder.config.get("text_config")
-        self.decoder: Config = inner if isinstance(inner, dict) else text if isinstance(text, dict) else {}
-        self.name = folder.name
-        self._places: tuple[Config, ...] = (folder.generation, folder.config, self.decoder)
-
-    def get(self, key: str) -> Any:
-        """The value, None where nobody says."""
-        return next((place[key] for place in self._places if place.get(key) is not None), None)
-
-    def whole(self, key: str) -> int | None:
-        """A whole number from 0."""
-        value = self.get(key)
-        if value is not None and (type(value) is not int or value < 0):
-            raise InputError(f"{self.name}: '{key}': expected a whole number from 0, got {value!r}")
-        return value
-
-    def number(self, key: str, usual: float) -> float:
-        """A number; usual: transformers' own default."""
-        value = self.get(key)
-        if value is None:
-            return usual
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise InputError(f"{self.name}: '{key}': expected a number, got {value!r}")
-        return float(value)
-
-    def tokens(self, key: str) -> tuple[int, ...]:
-        """One token or a list of them; a negative one means none (old configs)."""
-        value = self.get(key)
-        listed = [] if value is None else value if isinstance(value, list) else [value]
-        if any(type(token) is not int for token in listed):
-            raise InputError(f"{self.name}: '{key}': expected tokens, got {value!r}")
-        return tuple(token for token in listed if token >= 0)
-
-
 def _generation(
-    folder: HubFolder, wirings: list[Wiring], decoders: list[GraphSpec], spec: InputSpec, tokenizer: Config
+    folder: HubFolder,
+    wirings: list[Wiring],
+    decoders: list[GraphSpec],
+    spec: InputSpec,
+    tokenizer: Config,
+    alone: bool,
 ) -> tuple[GenerationSpec, tuple[str, ...]]:
-    settings = _Settings(folder)
+    settings = Settings(folder)
     first, later = wirings[0], wirings[-1]
     file = decoders[-1].file
     model_type = str(folder.config.get("model_type", ""))
-    start = settings.tokens("decoder_start_token_id") or settings.tokens("bos_token_id")
-    if not start:
+    start = () if alone else settings.tokens("decoder_start_token_id") or settings.tokens("bos_token_id")[:1]
+    if not start and not alone:
         raise InputError(f"{folder.name}: no decoder_start_token_id in generation_config.json or config.json")
-    remarks = []
-    if settings.number("num_beams", 1.0) > 1:
-        remarks.append("generation_config.json asks for a beam search: each step takes the likeliest token instead")
+    choice, remarks = read_choice(settings, model_type)
     vocabulary = _vocabulary(folder, settings, decoders[0])
     speech, prompt_length = (None, 0)
     if model_type == "whisper":
         speech, prompt_length = read_speech(folder, settings.get, tokenizer, vocabulary, spec)
-    length, positions = _lengths(settings, prompt_length)
+    length, new_tokens, positions = read_lengths(settings, prompt_length)
     try:
         generation = GenerationSpec(
-            loop="encoder_decoder",
+            loop="decoder_only" if alone else "encoder_decoder",
             decoder=decoders[0].name,
             decoder_with_past=decoders[1].name if len(decoders) > 1 else None,
             embedder=None,
@@ -224,16 +211,16 @@ def _generation(
             branch=names.BRANCH if first.reads(names.BRANCH) else None,
             attention_mask=names.MASK if first.reads(names.MASK) or later.reads(names.MASK) else None,
             position_ids=names.POSITIONS if first.reads(names.POSITIONS) or later.reads(names.POSITIONS) else None,
-            caches=find_caches(later, first, file, _heads(settings), _width(settings)),
+            caches=find_caches(later, first, file, head_count(settings), head_width(settings)),
             start=start,
             prompt=_prompt(folder, settings, model_type),
             eos=settings.tokens("eos_token_id"),
             min_length=settings.whole("min_length") or 0,
             max_length=length,
-            max_new_tokens=settings.whole("max_new_tokens"),
+            max_new_tokens=new_tokens,
             positions=positions,
             tokens_per_second=MOONSHINE_TOKENS_PER_SECOND if model_type == "moonshine" else 0.0,
-            choice=_choice(settings, model_type),
+            choice=choice,
             speech=speech,
             chunks=_chunks(spec, model_type, positions),
             tokenizer=TOKENIZER,
@@ -244,10 +231,10 @@ def _generation(
     except ManifestError as error:
         raise InputError(f"{folder.name}: generation: '{error.key}' {error.problem}") from None
     _check_tokens(folder, generation, vocabulary)
-    return generation, tuple(remarks)
+    return generation, remarks
 
 
-def _vocabulary(folder: HubFolder, settings: _Settings, decoder: GraphSpec) -> int:
+def _vocabulary(folder: HubFolder, settings: Settings, decoder: GraphSpec) -> int:
     """How many tokens the logits are of, -1 when nobody says. Raises InputError when config and graph differ."""
     said = settings.decoder.get("vocab_size") or folder.config.get("vocab_size")
     logits = next(port for port in decoder.outputs if port.value == names.LOGITS)
@@ -271,68 +258,7 @@ def _check_tokens(folder: HubFolder, generation: GenerationSpec, vocabulary: int
             raise InputError(f"{folder.name}: {key}: token {beyond[0]} is beyond the vocabulary of {vocabulary}")
 
 
-def _lengths(settings: _Settings, prompt_length: int) -> tuple[int, int]:
-    """(max_length, positions): the decoder's positions bound what the config asks for.
-
-    Whisper's max_length counts from behind its prompt (`_set_max_new_tokens_and_length`).
-    """
-    found = next(
-        (
-            n
-            for key in ("max_target_positions", "max_position_embeddings", "n_positions")
-            if (n := settings.whole(key)) is not None and n > 0
-        ),
-        None,
-    )
-    length = settings.whole("max_length") or USUAL_LENGTH
-    if prompt_length and found is not None:
-        length += min(found // 2 - 1, prompt_length - 1)
-    positions = found if found is not None else max(length, settings.whole("max_new_tokens") or 0) + prompt_length
-    return min(length, positions), positions
-
-
-def _heads(settings: _Settings) -> int | None:
-    for key in ("decoder_num_key_value_heads", "num_key_value_heads", "decoder_attention_heads",
-                "num_attention_heads", "n_head"):  # fmt: skip
-        if (found := settings.decoder.get(key) or settings.get(key)) is not None:
-            return int(found)
-    return None
-
-
-def _width(settings: _Settings) -> int | None:
-    size = settings.decoder.get("d_model") or settings.decoder.get("hidden_size") or settings.decoder.get("n_embd")
-    size = size or settings.get("d_model") or settings.get("hidden_size")
-    heads = settings.decoder.get("decoder_attention_heads") or settings.decoder.get("num_attention_heads")
-    heads = heads or settings.decoder.get("n_head") or settings.get("decoder_attention_heads")
-    heads = heads or settings.get("decoder_num_attention_heads") or settings.get("num_attention_heads")
-    return int(size) // int(heads) if size and heads else None
-
-
-def _choice(settings: _Settings, model_type: str) -> Choice:
-    draws = settings.get("do_sample") is True
-    forced = []
-    first = settings.tokens("forced_bos_token_id")
-    if first:
-        forced.append(Forced(position=1, token=first[0]))
-    pairs = settings.get("forced_decoder_ids")
-    if isinstance(pairs, list) and model_type != "whisper":  # Whisper's are its prompt
-        forced += [Forced(position=int(p), token=int(t)) for p, t in pairs if t is not None]
-    last = settings.tokens("forced_eos_token_id")
-    return Choice(
-        repetition_penalty=settings.number("repetition_penalty", 1.0),
-        no_repeat_ngram=settings.whole("no_repeat_ngram_size") or 0,
-        suppress=settings.tokens("suppress_tokens"),
-        begin_suppress=settings.tokens("begin_suppress_tokens"),
-        forced=tuple(forced),
-        last=last[0] if last else None,
-        mode="sample" if draws else "greedy",
-        temperature=settings.number("temperature", 1.0),
-        top_k=int(settings.number("top_k", 50.0)),
-        top_p=settings.number("top_p", 1.0),
-    )
-
-
-def _prompt(folder: HubFolder, settings: _Settings, model_type: str) -> Any:
+def _prompt(folder: HubFolder, settings: Settings, model_type: str) -> Any:
     """Whether a prompt stands behind the start token, or in its place (Donut: its start is the task's own token)."""
     if model_type != "vision-encoder-decoder":
         return "none"

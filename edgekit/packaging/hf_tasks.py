@@ -44,8 +44,9 @@ SIDES: dict[str, Side] = {
     "depth-estimation": "image",
 }
 """What each task of a single graph is given."""
-GENERATING = ("automatic-speech-recognition", "image-to-text")
-TASKS = (*SIDES, "image-to-text", "feature-extraction", *SIMILARITY)
+TEXT_TO_TEXT = ("text2text-generation", "translation", "summarization")
+GENERATING = ("automatic-speech-recognition", "image-to-text", *TEXT_TO_TEXT, "text-generation")
+TASKS = (*SIDES, "image-to-text", *TEXT_TO_TEXT, "text-generation", "feature-extraction", *SIMILARITY)
 
 _BY_ARCHITECTURE = (
     ("ForImageClassification", "image-classification"),
@@ -60,9 +61,18 @@ _BY_ARCHITECTURE = (
     ("ForVision2Seq", "image-to-text"),
     ("SpeechEncoderDecoderModel", "automatic-speech-recognition"),
     ("ForSpeechSeq2Seq", "automatic-speech-recognition"),
+    ("MarianMTModel", "text2text-generation"),
+    ("EncoderDecoderModel", "text2text-generation"),
+    ("ForCausalLM", "text-generation"),
+    ("GPT2LMHeadModel", "text-generation"),
+    ("OpenAIGPTLMHeadModel", "text-generation"),
 )
-"""Task by the end of `architectures[0]`."""
+"""Task by the end of `architectures[0]`, the first that fits."""
 _SPEECH_GENERATORS = ("whisper", "moonshine", "speech_to_text")
+_TEXT_WRITERS = (
+    "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "led", "longt5", "m2m_100", "marian", "mbart", "mt5",
+    "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "switch_transformers", "t5", "umt5",
+)  # fmt: skip
 _PICTURE_READERS = ("blip", "pix2struct", "florence2")
 _AUDIO_MODELS = ("wav2vec2", "hubert", "wavlm", "unispeech", "sew", "data2vec-audio", "whisper", "audio-spectrogram")
 _SEVERAL_SIDES = {
@@ -103,7 +113,9 @@ def _task_of(architecture: str, model_type: str) -> str | None:
     if architecture.endswith("ForConditionalGeneration"):
         if model_type in _SPEECH_GENERATORS:
             return "automatic-speech-recognition"
-        return "image-to-text" if model_type in _PICTURE_READERS else None
+        if model_type in _PICTURE_READERS:
+            return "image-to-text"
+        return "text2text-generation" if model_type in _TEXT_WRITERS else None
     if architecture.endswith(("Model", "ModelWithProjection")):
         return _SEVERAL_SIDES.get(model_type, "feature-extraction")
     return None

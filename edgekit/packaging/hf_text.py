@@ -96,6 +96,8 @@ def max_length(folder: HubFolder, ask: Questions) -> int:
         pad = config.get("pad_token_id")
         positions -= (pad if isinstance(pad, int) else 1) + 1
     found.append(positions)
+    if positions is None and "relative_attention_num_buckets" not in config:  # T5's own number bounds nothing
+        found.append(config.get("n_positions"))
     lengths = [int(n) for n in found if isinstance(n, (int, float)) and 0 < n <= LENGTH_LIMIT]
     return min(lengths) if lengths else int(ask.number("max_length", "the most tokens of one text"))
 

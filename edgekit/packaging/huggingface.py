@@ -15,6 +15,7 @@ from edgekit.packaging.hf_tasks import (
     GENERATING,
     SIDES,
     SIMILARITY,
+    TEXT_TO_TEXT,
     decide_task,
     embedding_source,
     make_embeddings,
@@ -49,7 +50,9 @@ def read_huggingface(
     folder = read_hub_folder(path, ask.given("name") or (source and source.split("/")[-1]), ask.given("graph"))
     decided, why = decide_task(folder, task)
     variants = folder.variants()
-    if decided in GENERATING and any(_generates(roles) for roles in variants.values()):
+    if decided in (*TEXT_TO_TEXT, "text-generation") or (
+        decided in GENERATING and any(_generates(roles) for roles in variants.values())
+    ):
         from edgekit.packaging.hf_generation import read_generation
 
         return read_generation(folder, target, variant=variant, task=decided, note=why, ask=ask, source=source)

@@ -35,7 +35,10 @@ class Choice(Record):
     no_repeat_ngram: no run of this many tokens comes twice; 0 = any may. suppress: never chosen; begin_suppress: not
     first after the prompt. forced: see Forced; last: the token forced where the length limit ends the text, or null.
     mode: `greedy` takes the largest; `sample` draws from softmax(logits / temperature) among the top_k largest (0 =
-    all) and the fewest whose probabilities reach top_p (1.0 = all).
+    all) and the fewest whose probabilities reach top_p (1.0 = all); `beam` grows `beams` texts side by side and takes
+    the best by sum of log probabilities / length ** length_penalty. early_stopping: `full` ends when `beams` texts have
+    ended, `likely` when the best open one, ended here, would not be among them, `never` when none can be.
+    renormalize: whether the log probabilities are made ones again after the rules.
     """
 
     repetition_penalty: float
@@ -44,10 +47,14 @@ class Choice(Record):
     begin_suppress: tuple[int, ...]
     forced: tuple[Forced, ...]
     last: int | None
-    mode: Literal["greedy", "sample"]
+    mode: Literal["greedy", "sample", "beam"]
     temperature: float
     top_k: int
     top_p: float
+    beams: int
+    length_penalty: float
+    early_stopping: Literal["full", "likely", "never"]
+    renormalize: bool
 
     def check(self) -> None:
         for name, least, most in (
@@ -56,6 +63,8 @@ class Choice(Record):
             ("temperature", 0.001, 1000.0),
             ("top_k", 0, 1 << 31),
             ("top_p", 0.0, 1.0),
+            ("beams", 1, 64),
+            ("length_penalty", -100.0, 100.0),
         ):
             found = self.__dict__[name]
             if not least <= found <= most:
