@@ -26,6 +26,7 @@ percentile when another core is busy."""
 
 ROWS_AT_ONCE = 4
 COLUMNS_AT_ONCE = 16
+STRIPS_AT_ONCE = 8
 
 SUPPORT: dict[str, float] = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 """Half the width of each filter in pixels of the coarser side, as in Pillow's Resample.c."""
@@ -156,15 +157,7 @@ def resample(pixels: U8, rows: Axis, columns: Axis) -> U8:
     channels = pixels.shape[2]
     flat = pixels.reshape(pixels.shape[0], -1)  # a copy only where the columns were cut
     tall, wide = rows.stop - rows.start, columns.stop - columns.start
-    planes = np.empty((channels, tall, high - low), np.float32)
-    strip = np.empty((ROWS_AT_ONCE, flat.shape[1]), np.float32)
-    for band in down.bands:
-        count = band.stop - band.start
-        step = max(PRODUCT_LIMIT // (ROWS_AT_ONCE * (band.high - band.low)), 1)
-        for at in range(0, flat.shape[1], step):
-            source = flat[band.low : band.high, at : at + step].astype(np.float32)
-            np.matmul(band.weights, source, out=strip[:count, at : at + step])
-        planes[:, band.start : band.stop] = strip[:count].reshape(count, -1, channels).transpose(2, 0, 1)
+    planes = _down(flat, down.bands, channels, tall)
     lines = planes.reshape(channels * tall, -1)
     result = np.empty((channels * tall, wide), np.float32)
     for band in across.bands:
@@ -172,9 +165,32 @@ def resample(pixels: U8, rows: Axis, columns: Axis) -> U8:
         weights = band.weights.T
         for at in range(0, lines.shape[0], step):
             source = lines[at : at + step, band.low - low : band.high - low]
-            result[at : at + step, band.start : band.stop] = source @ weights
+            np.matmul(source, weights, out=result[at : at + step, band.start : band.stop])
     levels: U8 = to_levels(result).reshape(channels, tall, wide).transpose(1, 2, 0)
     return levels
+
+
+def _down(flat: U8, bands: tuple[Band, ...], channels: int, tall: int) -> F32:
+    """The pass along rows: (H, W x C) levels to (C, tall, W) float32, a few strips from rows that become float once.
+
+    Neighbouring strips share half of their rows and more: converting strip by strip converts each row twice.
+    """
+    groups = [bands[i : i + STRIPS_AT_ONCE] for i in range(0, len(bands), STRIPS_AT_ONCE)]
+    strips = np.empty((STRIPS_AT_ONCE * ROWS_AT_ONCE, flat.shape[1]), np.float32)
+    held = np.empty((max(group[-1].high - group[0].low for group in groups), flat.shape[1]), np.float32)
+    planes = np.empty((channels, tall, flat.shape[1] // channels), np.float32)
+    for group in groups:
+        top, first, last = group[0].low, group[0].start, group[-1].stop
+        floats = held[: group[-1].high - top]
+        np.copyto(floats, flat[top : group[-1].high])
+        for band in group:
+            step = max(PRODUCT_LIMIT // (ROWS_AT_ONCE * (band.high - band.low)), 1)
+            for at in range(0, flat.shape[1], step):
+                source = floats[band.low - top : band.high - top, at : at + step]
+                np.matmul(band.weights, source, out=strips[band.start - first : band.stop - first, at : at + step])
+        made = strips[: last - first].reshape(last - first, -1, channels)
+        planes[:, first:last] = made.transpose(2, 0, 1)
+    return planes
 
 
 def to_levels(values: F32) -> U8:
