@@ -58,7 +58,8 @@ def test_zeros_that_are_not_computed_equal_zeros_that_are(missing: int) -> None:
     spec = WHISPER.replace(length=length(16000), shape=(1, 80, 100))
     real = CLIP[3000 : 19000 - missing]
     padded = np.concatenate([real, np.zeros(missing, np.int16)])
-    assert far(run(spec, real), run(spec, padded)) == 0.0
+    # Some processors' matrix products (OpenBLAS on Zen 3) round by how many rows they have.
+    assert far(run(spec, real), run(spec, padded)) <= np.finfo(np.float32).eps
 
 
 def test_ast_filter_bank_equals_transformers_padded_and_trimmed() -> None:

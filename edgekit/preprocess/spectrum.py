@@ -95,15 +95,18 @@ def _extended(spec: Spectrum, samples: Float32, total: int, size: Extent) -> Flo
     """The stretch of samples that the live frames cover, margins included."""
     margin = _margin(spec)
     covered = (size.live - 1) * spec.hop_length + spec.frame_length
-    stretch = np.zeros(max(covered, total + 2 * margin) if margin else covered)
+    end = margin + total
+    # The mirror image at the end is only made where a live frame sees it: a second in thirty needs no thirty seconds.
+    length = max(covered, end + margin) if covered > end else max(covered, 2 * margin + 1)
+    stretch = np.zeros(length)
     kept = samples[: len(stretch) - margin]
     stretch[margin : margin + len(kept)] = kept
     if spec.center == "reflect":
         if total <= margin:  # the mirror image is mirrored again
             return np.pad(stretch[margin : margin + total], margin, mode="reflect")
         stretch[:margin] = stretch[2 * margin : margin : -1]
-        end = margin + total
-        stretch[end : end + margin] = stretch[end - 2 : end - 2 - margin : -1]
+        if covered > end:
+            stretch[end : end + margin] = stretch[end - 2 : end - 2 - margin : -1]
     return stretch[:covered]
 
 
@@ -118,22 +121,21 @@ def _energies(spec: Spectrum, rate_hz: int, signal: Float64, out: Float32) -> No
     frames = _frames(spec, _preemphasized(spec, signal), count)
     offsets = _offsets(spec, signal, count)
     firsts = _frames(spec, signal, count)[:, 0] * (1.0 - spec.preemphasis)
-    buffer = np.zeros((min(count, BLOCK_FRAMES), spec.fft_length))
+    buffer = np.empty((min(count, BLOCK_FRAMES), length))
     powers = np.empty((len(buffer), spec.fft_length // 2 + 1), np.float32)
     groups = mel.bands(spec, rate_hz, BLOCK_FRAMES, LARGEST_PRODUCT)
     for start in range(0, count, BLOCK_FRAMES):
         block = slice(start, min(start + BLOCK_FRAMES, count))
         rows = buffer[: block.stop - start]
-        shaped = rows[:, :length]
-        if spec.remove_dc or spec.preemphasis != 0.0:
-            shaped[:] = frames[block]
-            shaped[:, 0] = firsts[block]
-            if spec.remove_dc:
-                shaped -= offsets[block, None]
-            shaped *= window
+        if spec.remove_dc:
+            np.subtract(frames[block], offsets[block, None], out=rows)
+            rows[:, 0] = firsts[block] - offsets[block]
+            rows *= window
         else:
-            np.multiply(frames[block], window, out=shaped)
-        spectra = np.fft.rfft(rows, axis=1)
+            np.multiply(frames[block], window, out=rows)
+            if spec.preemphasis != 0.0:
+                rows[:, 0] = firsts[block] * window[0]
+        spectra = np.fft.rfft(rows, spec.fft_length, axis=1)
         parts = spectra.view(np.float64)
         np.square(parts, out=parts)
         power = np.add(parts[:, ::2], parts[:, 1::2], out=powers[: len(rows)])
@@ -167,10 +169,7 @@ def _offsets(spec: Spectrum, signal: Float64, count: int) -> Float64:
     """What removing the mean takes from every sample of each frame after pre-emphasis (both are linear), (frames,)."""
     if not spec.remove_dc:
         return np.zeros(0)
-    sums = np.zeros(len(signal) + 1)
-    np.cumsum(signal, out=sums[1:])
-    starts = np.arange(count) * spec.hop_length
-    means = (sums[starts + spec.frame_length] - sums[starts]) / spec.frame_length
+    means = _frames(spec, signal, count).sum(axis=1) / spec.frame_length
     return (1.0 - spec.preemphasis) * means
 
 
