@@ -141,12 +141,8 @@ def _finite(samples: NDArray[Any], name: str) -> NDArray[Any]:
     """`samples` if they can be sound; NaN fails every comparison, so one pair of extremes tells."""
     if samples.dtype == _INT16:
         return samples
-    if samples.size <= _SHORT and samples.flags.c_contiguous:
-        flat = samples.reshape(-1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            power = float(np.dot(flat, flat))
-        if power <= LARGEST_SAMPLE**2:  # then no sample is beyond it; one pass for a chunk
-            return samples
+    if samples.size <= _SHORT and float(np.vdot(samples, samples)) <= LARGEST_SAMPLE**2:
+        return samples  # then no sample is beyond it; one pass for a chunk
     low, high = float(samples.min()), float(samples.max())
     if low >= -LARGEST_SAMPLE and high <= LARGEST_SAMPLE:
         return samples
