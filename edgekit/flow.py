@@ -57,40 +57,44 @@ def wire(spec: GraphSpec, graph: Graph) -> Step:
     constants = {c.name: np.array(c.data, NUMPY_NAMES[c.datatype]).reshape(c.shape) for c in spec.constants}
     feeds = [(p.name, p.value, np.dtype(NUMPY_NAMES[p.datatype]), len(p.shape), _to_graph(p)) for p in spec.inputs]
     fetches = [(p.name, p.value, _from_graph(p.quantization)) for p in spec.outputs]
-    single = any(p.shape[:1] == (1,) for p in spec.inputs)
+    carries = [(state.input, state.output) for state in spec.state]
+    shared = any(name == output for name, _, _ in fetches for _, output in carries)
+    single = bool(carries) or any(p.shape[:1] == (1,) for p in spec.inputs)
+    shapes = {t.name: (t.datatype, t.shape) for t in graph.spec.inputs}
 
-    def feed(values: dict[str, Array]) -> tuple[dict[str, Array], bool, bool]:
-        """The graph's inputs; whether they have a row axis that the graph has not; whether any has not one row."""
-        inputs, by_row, several = {}, False, False
-        for name, value, dtype, rank, convert in feeds:
-            array = values[value]
-            by_row = by_row or array.ndim > rank
-            inputs[name] = array = array if array.dtype is dtype else convert(array)
-            several = several or (array.ndim > 0 and len(array) != 1)
-        return inputs, by_row, several
-
-    def call(inputs: dict[str, Array], values: dict[str, Array]) -> dict[str, Array]:
-        """Run once; the outputs go into `values`, which is returned."""
+    def once(inputs: dict[str, Array], carried: States, values: dict[str, Array]) -> dict[str, Array]:
+        """Run once; the outputs go into `values`, which is returned, and what the next run reads into `carried`."""
+        inputs.update(constants)
+        inputs.update(carried)
         outputs = graph.run(inputs)
+        for source, output in carries:
+            carried[source] = outputs[output]
         for name, value, convert in fetches:
             values[value] = outputs[name] if convert is None else convert(outputs[name])
         return values
 
     def run(values: dict[str, Array], states: States | None) -> None:
-        inputs, by_row, several = feed(values)
-        if by_row or (single and several):
-            values.update(_by_row(lambda row: call(row, {}), inputs, constants, keep_axis=not by_row))
-            return
-        if constants:
-            inputs.update(constants)
-        call(inputs, values)
+        inputs: dict[str, Array] = {}
+        by_row = several = False  # a row axis that the graph has not; not one row
+        for name, value, dtype, rank, convert in feeds:
+            array = values[value]
+            inputs[name] = array if array.dtype is dtype else convert(array)
+            if array.ndim > rank:
+                by_row = True
+            elif single and array.ndim and len(array) != 1:
+                several = True
+        carried = {} if states is None else states
+        if carries and not carried:
+            carried.update(initial_state(spec, shapes))
+        if by_row or several:
+            rows = [once(_row(inputs, i, not by_row), carried, {}) for i in range(_rows(inputs))]
+            values.update(_joined(rows, copy=shared))
+        elif shared:
+            values.update(_joined([once(inputs, carried, {})], copy=True))
+        else:
+            once(inputs, carried, values)
 
-    def run_stateful(values: dict[str, Array], states: States | None) -> None:
-        inputs, _, _ = feed(values)
-        keep_axis = all(values[value].ndim == rank for _, value, _, rank, _ in feeds)
-        values.update(_by_row_stateful(graph, spec, inputs, constants, fetches, states, keep_axis))
-
-    return Step(spec, run_stateful if spec.state else run, f"graph:{spec.name}")
+    return Step(spec, run, f"graph:{spec.name}")
 
 
 def run(steps: Sequence[Step], values: dict[str, Array], lap: Lap, states: dict[str, States] | None = None) -> None:
@@ -138,42 +142,7 @@ def _row(inputs: Mapping[str, Array], index: int, keep_axis: bool) -> dict[str, 
     return {name: x[i : i + 1] if keep_axis else x[i] for name, (x, i) in chosen.items()}
 
 
-def _by_row(
-    call: Callable[[dict[str, Array]], dict[str, Array]],
-    inputs: Mapping[str, Array],
-    constants: Mapping[str, Array],
-    keep_axis: bool,
-) -> dict[str, Array]:
-    results = [call({**_row(inputs, i, keep_axis), **constants}) for i in range(_rows(inputs))]
-    return _joined(results)
-
-
-def _by_row_stateful(
-    graph: Graph,
-    spec: GraphSpec,
-    inputs: Mapping[str, Array],
-    constants: Mapping[str, Array],
-    fetches: Sequence[tuple[str, str, Callable[[Array], Array] | None]],
-    states: States | None,
-    keep_axis: bool,
-) -> dict[str, Array]:
-    carried = states if states is not None else {}
-    if not carried:
-        carried.update(initial_state(spec, {t.name: (t.datatype, t.shape) for t in graph.spec.inputs}))
-    results = []
-    single = keep_axis and all(len(x) == 1 for x in inputs.values())
-    for index in range(1 if single else _rows(inputs)):
-        row = inputs if single else _row(inputs, index, keep_axis)
-        outputs = graph.run({**row, **constants, **carried})
-        carried.update({state.input: outputs[state.output] for state in spec.state})
-        results.append(
-            {value: convert(outputs[name]) if convert else outputs[name] for name, value, convert in fetches}
-        )
-    kept = {state.output for state in spec.state}
-    return _joined(results, copy=any(name in kept for name, _, _ in fetches))
-
-
-def _joined(results: Sequence[dict[str, Array]], *, copy: bool = False) -> dict[str, Array]:
+def _joined(results: Sequence[dict[str, Array]], *, copy: bool) -> dict[str, Array]:
     """Rows one below the other; one row alone as it is, unless what the graph carries on must not be shared."""
     if len(results) == 1 and not copy:
         return results[0]
