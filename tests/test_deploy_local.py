@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from deploying import (
 )
 
 from edgekit.devices import Progress, connect, deploy, preview, remove, rollback, status
+from edgekit.devices.inventory import inspect
 from edgekit.devices.plan import STEPS, version_key
 from edgekit.devices.transfer import copy_lines
 from edgekit.devices.trees import Copy
@@ -368,6 +370,38 @@ def test_a_copy_takes_one_process_for_a_folder(tmp_path: Path) -> None:
         outcome = install(tmp_path / "d", make_bundle(tmp_path, "1.1"))
     assert outcome.reused_bytes > 300_000
     assert len((tmp_path / "started").read_text().split()) == 3  # bundle, bundle/golden, bundle/text
+
+
+def test_an_inventory_takes_few_processes_and_every_name(tmp_path: Path) -> None:
+    """Two hundred files at a time, whatever they are called and however many folders they are in."""
+    device, wanted = tmp_path / "d", {}
+    names = (
+        "a",
+        "b c",
+        "d'e",
+        'f"g',
+        f"$(touch {tmp_path}/pwned)".replace("/", "_"),
+        "`id`",
+        "-n",
+        ".hidden",
+        "*",
+        "ü",
+    )
+    for folder in range(30):
+        for number in range(15):
+            path = device / f"folder {folder}" / ("sub;x" if folder % 2 else ".dot") / f"{names[number % 10]}{number}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes(folder))
+            wanted[str(path.relative_to(device))] = (folder, hashlib.sha256(bytes(folder)).hexdigest())
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin/sha256sum").write_text(f'#!/bin/sh\necho x >> {tmp_path}/started\nexec /usr/bin/sha256sum "$@"\n')
+    (tmp_path / "bin/sha256sum").chmod(0o755)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{tmp_path}/bin:{os.environ['PATH']}")
+        listing = inspect(local_device(device), (str(device),), timeout_s=60)[str(device)]
+    assert listing is not None
+    assert {path: (file.size, file.sha256) for path, file in listing.files.items()} == wanted
+    assert len((tmp_path / "started").read_text().split()) == 3  # 450 files
 
 
 def test_a_login_script_that_talks_does_not_disturb(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from lab.device import Device as LabDevice
 from lab.fixtures import adb_server, amd64_device, android, fake_adbd, lab, new_device  # noqa: F401
 from lab.lab import Lab
 from packing import SEVEN_PNG, SEVEN_WAV
+from test_deploy_layers import make_wheel
 
 pytestmark = pytest.mark.lab
 
@@ -92,6 +94,46 @@ def test_one_command_then_predict_and_profile_through_a_cut_link(
     assert report["complete"] is True
     assert report["cells"][0]["latency_ms"]["n"] >= 64
     assert list((lab_device.root / HOME / "profiles").iterdir()) == []
+
+
+def test_a_device_behind_a_jump_host(over_ssh: tuple[LabDevice, str], tmp_path: Path) -> None:
+    """The person's own ssh configuration holds: 127.0.0.1 is this device only as seen from itself."""
+    lab_device, address = over_ssh
+    config = lab_device.ssh_config.read_text()
+    (where,) = re.findall(r"HostName (\S+)", config)
+    behind = config.replace(f"Host {lab_device.host}", "Host behind").replace(f"HostName {where}", "HostName 127.0.0.1")
+    jump = f"  ProxyJump {lab_device.host}\n  HostKeyAlias {where}\n"
+    (tmp_path / "config").write_text(config + behind + jump)
+    through = {"EDGEKIT_SSH_CONFIG": str(tmp_path / "config")}
+    assert edgekit("status", "ssh:behind", **through).stdout == "ssh:behind: no apps\n"
+    facts = json.loads(edgekit("doctor", "ssh:behind", "--json", **through).stdout)["facts"]
+    assert facts["boot_id"] == json.loads(edgekit("doctor", address, "--json").stdout)["facts"]["boot_id"]
+    assert facts["root"] == f"/{HOME}"
+    (tmp_path / "config").write_text(config + behind + f"  HostKeyAlias {where}\n")
+    direct = edgekit("status", "ssh:behind", **through)
+    assert direct.returncode == 7, direct.stdout
+
+
+def test_a_profile_brings_the_wheels_that_deploy_would_bring(
+    over_ssh: tuple[LabDevice, str], tridigit: Path, tmp_path: Path
+) -> None:
+    """--wheel gets into the layer of a profile and runs there; --offline is the only source of wheels."""
+    lab_device, address = over_ssh
+    (tmp_path / "empty").mkdir()
+    refused = edgekit("profile", tridigit, "--on", address, "--offline", tmp_path / "empty")
+    assert refused.returncode == 6
+    assert "no wheel of" in refused.stderr
+    marker = b"open('/home/pi/seen', 'w').close()\n"
+    wheel = make_wheel(tmp_path / "vendor", "marker", {"sitecustomize.py": marker})
+    quick = ("--runs", 64, "--seconds", 0.5, "--cold-starts", 0, "--no-operators")
+    done = edgekit("profile", tridigit, "--on", address, "--wheel", wheel, *quick, "--json", "-")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["complete"] is True
+    assert (lab_device.root / "home/pi/seen").exists()
+    assert json.loads(edgekit("status", address, "--json").stdout)["apps"] == []
+    here = edgekit("profile", tridigit, "--wheel", wheel)
+    assert here.returncode == 4
+    assert "--on DEVICE" in here.stderr
 
 
 def test_two_devices_in_one_command(

@@ -57,6 +57,9 @@ AT_ONCE = 8
 """Devices that are deployed to at the same time; each has its own connection."""
 
 
+_UNUSED_HERE = "a folder of this machine has this interpreter's packages: --wheel and --offline do nothing for it"
+
+
 class DeviceOutcome(Record):
     """How a deployment to one device ended; `error` is null when it went well."""
 
@@ -313,7 +316,7 @@ def _prepare(
     if asked.force or request.record.id not in facts.app(app).state.bad:
         # What failed there before is refused at once: a graph that hangs would hang here until the deadline.
         request = request.replace(ram_bytes=peak_bytes(bundle, payload.digest, manifest))
-    return request, advise(manifest, facts)
+    return request, [*advise(manifest, facts), *([_UNUSED_HERE] if local and (asked.wheels or asked.offline) else [])]
 
 
 def manifest_of(payload: Payload) -> Manifest:

@@ -39,7 +39,7 @@ CHECK_S = 300.0
 def opened(name: str) -> Iterator[Device]:
     """The device of this name or address, under the name that the person used."""
     with connect(address_of(name)) as device:
-        yield device
+        yield device.replace(name=name)
 
 
 def is_local(name: str) -> bool:
