@@ -253,6 +253,8 @@ def inspect(source: str, target: str | None, shapes: tuple[str, ...], as_json: b
 
 @main.command()
 @click.argument("sources", nargs=-1, required=True)
+@click.option("--on", "device", metavar="DEVICE", help="Measure latency and memory there; scores are made here.")
+@_target
 @click.option("--data", type=click.Path(path_type=Path), help="DIR/<label>/files or a CSV; default: golden samples.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many samples, evenly spread.")
 @click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Timed runs of each, at least.")
@@ -278,6 +280,7 @@ def compare(
 
     \b
     edgekit compare tridigit@fp32 tridigit@int8 --data digits/ --max-drop 1%
+    edgekit compare tridigit@fp32 tridigit@int8 --data digits/ --on pi@raspberrypi.local --html front.html
     edgekit compare tridigit.edgekit --data digits/ --input-quality 95,75,50 --input-scale 1,2,4
     """
     from edgekit.operations import compare as operations

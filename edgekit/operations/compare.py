@@ -26,8 +26,9 @@ from edgekit.operations.compare_data import Sample, golden_samples, read_samples
 from edgekit.operations.compare_inputs import sweep_inputs
 from edgekit.operations.compare_latency import measure_latency, peak_of
 from edgekit.operations.compare_page import compared_page
-from edgekit.operations.compare_records import SCHEMA, Candidate, Compared, Latency, Stage, Worst
+from edgekit.operations.compare_records import SCHEMA, Candidate, Compared, InputRow, Stage, Worst
 from edgekit.operations.compare_text import compared_text as compared_text
+from edgekit.operations.compare_there import Measured, check_all_fit, device_kind, machine_name, measure_there
 from edgekit.operations.inspect import cpu_features, inspect_bundle
 from edgekit.operations.output import check_outputs as check_outputs
 from edgekit.operations.output import write_output
@@ -37,6 +38,7 @@ from edgekit.profiling.environment import this_environment
 from edgekit.profiling.workload import Workload, keywords
 from edgekit.specs.quantize import quantize
 from edgekit.specs.tensor import NUMPY_NAMES
+from edgekit.targets import Target
 
 Array = NDArray[Any]
 LAYER_SAMPLES = 8
@@ -70,16 +72,25 @@ def compare(
     qualities: Sequence[int],
     scales: Sequence[int],
     note: Note,
+    device: str | None = None,
+    target: str | None = None,
 ) -> Compared:
     """Compare bundles or recipes (`recipe@variant`) on data, or on the first one's golden samples.
 
     runs, seconds: at least so many, so long, for each model's latency. qualities, scales: of compressed inputs to
-    try on the first one. Raises InputError, BundleError, GraphRefused.
+    try on the first one. device: where latency and memory are measured, null for this machine; scores are this
+    machine's. target: the kind to package for, null for the device's or this machine's. Raises InputError,
+    BundleError, GraphRefused, TargetError; of a device what deploying and profiling raise.
     """
     if len(sources) < 1 or (len(sources) < 2 and not (qualities or scales)):
         raise InputError(f"compare needs at least two models, got {len(sources)}", hint="edgekit compare A B")
+    if device is not None and not latency:
+        raise InputError("a device measures latency and memory", hint="leave out --no-latency, or --on")
+    kind = choose_target(target, lambda _: None) if device is None else device_kind(device, target, note)
     with tempfile.TemporaryDirectory(prefix="edgekit-compare-") as scratch, ExitStack() as stack:
-        made = find_sources(sources, Path(scratch), note)
+        made = find_sources(sources, Path(scratch), note, kind)
+        if device is not None:
+            check_all_fit({s.name: s.bundle for s in made}, device, kind)
         predictors = {s.name: stack.enter_context(load(s.bundle)) for s in made}
         first = predictors[made[0].name]
         samples = golden_samples(first.manifest) if data is None else read_samples(data, first.manifest, limit)
@@ -87,8 +98,8 @@ def compare(
         note(f"{len(samples)} samples, {len(made)} models")
         run = _Run(made, predictors, samples)
         run.predict(note)
-        timed = _latencies(made, samples, runs, seconds, note) if latency else {}
-        candidates = tuple(run.candidate(s, timed.get(s.name), latency, note) for s in made)
+        measured = _measured(made, samples, runs, seconds, device, kind, note) if latency else NOT_MEASURED
+        candidates = tuple(run.candidate(s, measured, note) for s in made)
         rows = sweep_inputs(first, samples, qualities, scales, note) if qualities or scales else ()
         return Compared(
             schema=SCHEMA,
@@ -97,15 +108,17 @@ def compare(
             measure=run.measure,
             labelled=run.labelled,
             samples=len(samples),
-            environment=this_environment().id,
+            device=device,
+            board=measured.board,
+            environment=measured.environment or this_environment().id,
             candidates=candidates,
             inputs=rows,
-            notes=tuple(_notes(run, data, latency)),
+            notes=tuple(_notes(run, device, rows, latency)),
         )
 
 
-def find_sources(sources: Sequence[str], scratch: Path, note: Note) -> list[Source]:
-    """The bundle of each source, packaged for this machine where it is none."""
+def find_sources(sources: Sequence[str], scratch: Path, note: Note, target: Target) -> list[Source]:
+    """The bundle of each source, packaged for the target where it is none."""
     found: list[Source] = []
     for i, given in enumerate(sources):
         path = Path(given)
@@ -113,7 +126,6 @@ def find_sources(sources: Sequence[str], scratch: Path, note: Note) -> list[Sour
         if not is_bundle(path):
             recipe, _, variant = given.partition("@")
             name, bundle = Path(recipe).name + (f"@{variant}" if variant else ""), scratch / f"{i}.edgekit"
-            target = choose_target(None, lambda _: None)
             package(
                 recipe, target, variant or None, [], bundle, answers={}, progress=lambda *_: None, note=lambda _: None
             )
@@ -138,14 +150,29 @@ def _as_files(samples: list[Sample], first: Predictor, scratch: Path) -> list[Sa
     return made
 
 
-def _latencies(
-    made: Sequence[Source], samples: Sequence[Sample], runs: int, seconds: float, note: Note
-) -> dict[str, Latency]:
+NOT_MEASURED = Measured({}, {}, "", "")
+
+
+def _measured(
+    made: Sequence[Source],
+    samples: Sequence[Sample],
+    runs: int,
+    seconds: float,
+    device: str | None,
+    kind: Target,
+    note: Note,
+) -> Measured:
     chosen = samples[:: max(1, len(samples) // LATENCY_SAMPLES)][:LATENCY_SAMPLES]
     kinds = {tuple(sorted(s.item)) for s in chosen}
     described = f"{len(chosen)} of the samples ({'; '.join(', '.join(k) for k in sorted(kinds))})"
     workload = Workload(origin="user", items=tuple(s.item for s in chosen), described=described)
-    return measure_latency({s.name: str(s.bundle) for s in made}, workload, runs, seconds, note)
+    bundles = {s.name: s.bundle for s in made}
+    if device is not None:
+        return measure_there(bundles, workload, runs, seconds, device, kind, note)
+    timed = measure_latency({name: str(path) for name, path in bundles.items()}, workload, runs, seconds, note)
+    peaks = {name: peak_of(str(path), samples[0].item) for name, path in bundles.items()}
+    here = this_environment()
+    return Measured(timed, peaks, machine_name(here), here.id)
 
 
 class _Run:
@@ -184,7 +211,7 @@ class _Run:
                 if len(self.traces[source.name]) < LAYER_SAMPLES:
                     self.traces[source.name].append(dict(values))
 
-    def candidate(self, source: Source, latency: Latency | None, measured: bool, note: Note) -> Candidate:
+    def candidate(self, source: Source, measured: Measured, note: Note) -> Candidate:
         """Everything about one model."""
         manifest = self.predictors[source.name].manifest
         shapes = _traced_shapes(manifest, self.traces[source.name])
@@ -197,7 +224,6 @@ class _Run:
             for graph, noises in layers.items()
             if (bad := broken_layer(noises)) is not None
         ]
-        peak = peak_of(str(source.bundle), self.samples[0].item) if measured else None
         powers = self.powers[source.name]
         return Candidate(
             name=source.name,
@@ -210,8 +236,8 @@ class _Run:
             kinds=tuple(dict.fromkeys(k for g in graphs.values() for k in g.kinds() if k not in _USUAL)),
             score=score_interval(own),
             drop=drop_interval(first, own),
-            latency=latency,
-            peak_bytes=peak,
+            latency=measured.latency.get(source.name),
+            peak_bytes=measured.peak_bytes.get(source.name),
             stages=tuple(Stage(value=n, snr_db=powers.snr_db(n), elements=powers.elements(n)) for n in powers.names()),
             layers={graph: tuple(noises) for graph, noises in layers.items()},
             broken=tuple(broken),
@@ -318,8 +344,12 @@ def graph_feed(graph: GraphSpec, values: Mapping[str, Array]) -> dict[str, Array
     return feed
 
 
-def _notes(run: _Run, data: Path | None, latency: bool) -> list[str]:
+def _notes(run: _Run, device: str | None, inputs: Sequence[InputRow], latency: bool) -> list[str]:
     notes = []
+    if device is not None:
+        notes.append(f"each model answered its golden samples on {device}; scores over all samples are this machine's")
+        if inputs:
+            notes.append("decode times of compressed pictures are this machine's")
     if not run.labelled:
         notes.append("no labels: the score is agreement with the first model, which may be wrong itself")
     if len(run.samples) < MIN_SAMPLES:

@@ -1,8 +1,8 @@
-"""Latency of several models measured in turn, and the memory of each in a process of its own."""
+"""Latency of several models measured in turn, and the memory of each in a process of its own: here or on a device."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from edgekit.errors import EdgekitError
@@ -12,7 +12,7 @@ from edgekit.profiling.coldstart import cold_starts
 from edgekit.profiling.compare import ratio_interval
 from edgekit.profiling.options import options_for
 from edgekit.profiling.profile import profile
-from edgekit.profiling.report import Cell
+from edgekit.profiling.report import Cell, Report
 from edgekit.profiling.statistics import percentile
 from edgekit.profiling.workload import Workload
 from edgekit.records import dump
@@ -33,10 +33,15 @@ def measure_latency(
         cold_starts=0,
         operators=False,
     )
-    report = profile(options, progress=note)
+    return latencies(profile(options, progress=note), bundles)
+
+
+def latencies(report: Report, names: Iterable[str]) -> dict[str, Latency]:
+    """Each name's latency; the first one is the reference, and alone has the report's only cell."""
+    first, *others = names
     cells = {cell.name: cell for cell in report.cells}
     reference = cells.get(first) or report.cells[0]
-    return {name: _latency(reference, cells.get(name, reference)) for name in bundles}
+    return {name: _latency(reference, cells.get(name, reference)) for name in (first, *others)}
 
 
 def _latency(reference: Cell, cell: Cell) -> Latency:

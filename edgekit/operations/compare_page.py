@@ -25,7 +25,7 @@ def compared_page(found: Compared) -> str:
     sections = [
         f"<h1>{escape(title)}</h1>",
         f'<p class="soft">{found.samples} samples of {escape(found.data)}, {escape(found.created_utc)}, '
-        f"environment {escape(found.environment)}</p>",
+        f"environment {escape(found.environment)}; {escape(found.place())}</p>",
         _models(found),
         f'<div class="card">{"".join(_fronts(found))}</div>' if len(found.candidates) > 1 else "",
         *(_candidate(one, found) for one in found.candidates[1:]),

@@ -6,7 +6,7 @@ from edgekit.compression.intervals import Interval
 from edgekit.compression.signal import Noise
 from edgekit.records import Json, Record, dump
 
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Latency(Record):
@@ -84,7 +84,11 @@ class InputRow(Record):
 
 
 class Compared(Record):
-    """A comparison. measure: what the score is. labelled: whether labels decide what is right."""
+    """A comparison. measure: what the score is. labelled: whether labels decide what is right.
+
+    device: where latency and memory were measured, null for this machine; environment, board: of that machine. Scores
+    are always this machine's.
+    """
 
     schema: int
     created_utc: str
@@ -92,6 +96,8 @@ class Compared(Record):
     measure: str
     labelled: bool
     samples: int
+    device: str | None
+    board: str
     environment: str
     candidates: tuple[Candidate, ...]
     inputs: tuple[InputRow, ...]
@@ -100,6 +106,12 @@ class Compared(Record):
     def to_dict(self) -> Json:
         """Plain JSON."""
         return dump(self)
+
+    def place(self) -> str:
+        """Where what was measured, for people."""
+        where = "this machine" if self.device is None else f"{self.device} ({self.board})"
+        scores = "" if self.device is None else "; scores: this machine"
+        return f"latency and memory: {where}{scores}"
 
     def front(self) -> tuple[str, ...]:
         """The models that no other one beats in size, latency and score at once."""

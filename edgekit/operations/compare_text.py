@@ -16,6 +16,8 @@ LOSS_SHOWN_DB = 1.0
 def compared_text(found: Compared) -> str:
     """Models, then what is wrong with each, then compressed inputs."""
     lines = [f"{found.samples} samples of {found.data}; score: {found.measure} (95 % interval)"]
+    if found.device is not None:
+        lines += textwrap.wrap(found.place(), WIDTH)
     width = max(5, *(len(c.name) for c in found.candidates))
     width = min(width, 28)
     lines.append(

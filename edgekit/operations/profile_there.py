@@ -131,7 +131,7 @@ def profile_there(
                     wheels=tuple(map(str, wheels)), offline=str(offline) if offline else None, allow_downgrade=True
                 )
                 bundles = _bring(there, facts, source, works, asked, target, deployed_as)
-            there.start(bundles, images=images, audios=audios, texts=texts, changes=changes)
+            there.start(bundles, _workload(images, audios, texts), changes)
         outcome = there.follow()
         report = there.fetch()
         there.clean(deployed_as)
@@ -142,6 +142,37 @@ def temporary_app(source: str, variants: Sequence[str]) -> str:
     """The app name for a source that is not deployed: the same for the same words, so that it can be resumed."""
     word = os.path.abspath(source) if os.path.exists(source) else source
     return "profile-" + hashlib.sha256(dump_canonical([word, list(variants)])).hexdigest()[:12]
+
+
+def measure_bundles(
+    bundles: Mapping[str, Path],
+    name: str,
+    target: str,
+    *,
+    workload: Workload,
+    changes: Mapping[str, Any],
+    memory: Mapping[str, Any],
+    note: Note,
+) -> tuple[Report, dict[str, Report]]:
+    """Bundles by name measured in turn on a device, then each alone, with these options; nothing of it stays there.
+
+    The golden samples of each are checked there before. Raises what deploying raises, TransportError where the link
+    stays cut or the measuring died, and the error that ended it there.
+    """
+    app = temporary_app("compare", list(bundles))
+    works = {given: Source(str(path), progress=_unseen, note=note) for given, path in bundles.items()}
+    with opened(name) as device:
+        facts = read_facts(device)
+        refuse_without_python(name, facts)
+        there = _There(device.replace(root=facts.root), name, ", ".join(bundles), app, note, again="run it again")
+        there.refuse_while_one_runs()
+        try:
+            placed = _bring(there, facts, "compare", works, wanted(allow_downgrade=True), target, app)
+            whole = there.measure(placed, workload, changes)
+            alone = {given: there.measure({given: one}, workload, memory) for given, one in placed.items()}
+        finally:
+            there.clean(app)
+        return whole, alone
 
 
 def _unseen(what: str, done: int, total: int) -> None:
@@ -157,6 +188,12 @@ def _refuse_to_bring(app: str, variants: Sequence[str], supplies: Sequence[objec
             f"{app} is deployed there with its files and its layer",
             hint="--files, --set, --wheel and --offline belong to `edgekit deploy`, or to the profile of a bundle",
         )
+
+
+def _workload(images: Sequence[str], audios: Sequence[str], texts: Sequence[str]) -> Workload | None:
+    if not (images or audios or texts):
+        return None
+    return user_workload(images=images, audios=audios, texts=texts, candidates=bool(texts and (images or audios)))
 
 
 def _bring(
@@ -191,10 +228,13 @@ def _placed(app: InstalledApp, root: str) -> Placed:
 class _There:
     """One profile on one device, followed through cuts of the link."""
 
-    def __init__(self, device: Device, name: str, source: str, key: str, note: Note) -> None:
+    def __init__(
+        self, device: Device, name: str, source: str, key: str, note: Note, *, again: str | None = None
+    ) -> None:
         self.device = device
         self.name = name
         self.source = source
+        self.again = again
         self.folder = f"{device.root}/profiles/{key}"
         self.note = note
         self._shown = 0
@@ -205,17 +245,18 @@ class _There:
         if found is not None and found.outcome is None and found.alive:
             raise InputError(f"{self.name}: {self.source} is being profiled there", hint=self._resume_hint())
 
-    def start(
-        self,
-        bundles: Mapping[str, Placed],
-        *,
-        images: Sequence[str],
-        audios: Sequence[str],
-        texts: Sequence[str],
-        changes: Mapping[str, Any],
-    ) -> None:
-        """Send the inputs and begin, in a process that no hang-up ends."""
+    def measure(self, bundles: Mapping[str, Placed], workload: Workload | None, changes: Mapping[str, Any]) -> Report:
+        """Begin, follow to the end and fetch. Raises the error that ended it, or left it not whole."""
+        self.start(bundles, workload, changes)
+        problem = self.follow()
+        if problem is not None:
+            raise problem
+        return self.fetch()
+
+    def start(self, bundles: Mapping[str, Placed], workload: Workload | None, changes: Mapping[str, Any]) -> None:
+        """Send the inputs, files of this machine, and begin, in a process that no hang-up ends."""
         run_script(self.device, _BEGIN, self.folder, timeout_s=SHORT_S)
+        self._shown = 0
         first_name, *others = bundles
         first = bundles[first_name]
         options = options_for(
@@ -223,7 +264,7 @@ class _There:
             variant=first_name if others else None,
             release=first.release,
             variants={v: f"{bundles[v].folder}/{BUNDLE_FOLDER}" for v in others},
-            workload=self._workload(images, audios, texts),
+            workload=None if workload is None else self._sent(workload),
             **changes,
         )
         document = json.dumps(dump_options(options))
@@ -268,18 +309,17 @@ class _There:
                 if installed.app == app or installed.app.startswith(f"{app}-"):
                     remove_app(self.device, installed.app)
 
-    def _workload(self, images: Sequence[str], audios: Sequence[str], texts: Sequence[str]) -> Workload | None:
-        if not (images or audios or texts):
-            return None
-        kinds = {"image": images, "audio": audios}
-        files = {f"{kind}{i}": Path(path) for kind, paths in kinds.items() for i, path in enumerate(paths)}
+    def _sent(self, workload: Workload) -> Workload:
+        """The same calls with the files where they are on the device."""
+        paths = {str(source["path"]): kw for item in workload.items for kw, source in item.items() if "path" in source}
+        files = {f"{keyword}{i}": Path(path) for i, (path, keyword) in enumerate(paths.items())}
         there = put_files(self.device, self.folder, files)
-        return user_workload(
-            images=[there[f"image{i}"] for i in range(len(images))],
-            audios=[there[f"audio{i}"] for i in range(len(audios))],
-            texts=texts,
-            candidates=bool(texts and (images or audios)),
+        moved = dict(zip(paths, there.values()))
+        items = tuple(
+            {kw: {"path": moved[str(source["path"])]} if "path" in source else source for kw, source in item.items()}
+            for item in workload.items
         )
+        return workload.replace(items=items)
 
     def _agent(self, verb: str, *words: str, timeout_s: float) -> str:
         """Run the agent in the layer that the profile began in, or in this interpreter."""
@@ -326,7 +366,9 @@ class _There:
                 cut_s = now_s if cut_s is None else cut_s
                 if now_s - cut_s > CUT_S:
                     raise TransportError(
-                        f"{error.message}; the profile goes on there, nothing measured is lost",
+                        error.message
+                        if self.again
+                        else f"{error.message}; the profile goes on there, nothing measured is lost",
                         hint=self._resume_hint(),
                     ) from None
                 self.note(f"{self.name}: the link is cut ({error.message}); trying again")
@@ -337,7 +379,9 @@ class _There:
             return answer
 
     def _resume_hint(self) -> str:
-        return f"edgekit profile {self.source} --on {self.name} --resume follows it and fetches its report"
+        return (
+            self.again or f"edgekit profile {self.source} --on {self.name} --resume follows it and fetches its report"
+        )
 
 
 def _latest(lines: Sequence[str]) -> list[str]:

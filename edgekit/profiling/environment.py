@@ -32,6 +32,8 @@ ARM_PARTS = {
 }
 """MIDR part numbers of implementer 0x41 (Arm), from the processors' technical reference manuals."""
 
+UNKNOWN_BOARD = "unknown board"
+
 PACKAGES = ("edgekit-sdk", "numpy", "onnxruntime", "onnxruntime-gpu", "ai-edge-litert", "tflite-runtime", "tokenizers")
 
 
@@ -75,7 +77,7 @@ def board_name(root: Path) -> str:
         if model:
             return model
     parts = [read(root, f"sys/class/dmi/id/{name}")[0] for name in ("sys_vendor", "product_name")]
-    return " ".join(part for part in parts if part) or "unknown board"
+    return " ".join(part for part in parts if part) or UNKNOWN_BOARD
 
 
 def cpu_name(root: Path) -> str:
