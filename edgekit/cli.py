@@ -313,11 +313,13 @@ def compare(
 @click.option("--no-latency", is_flag=True, help="Leave out latency and memory.")
 @_json
 def compress(source: str, methods: tuple[str, ...], no_latency: bool, as_json: bool, **given: Any) -> None:
-    """Put the ONNX graphs of SOURCE (recipe or recipe@variant) through METHODS in order, and compare the result.
+    """Put the graphs of SOURCE (recipe or recipe@variant) through METHODS in order, and compare the result.
 
     \b
-    Methods: fp16, int8-dynamic, int8-static, int4, prune:SHARE, prune-channels:SHARE, low-rank:ENERGY, cluster:VALUES
+    Methods: fp16, int8-dynamic, int8-static, int4 (ONNX, and one of them on TFLite);
+    of ONNX also prune:SHARE, prune-channels:SHARE, mask-channels:SHARE, low-rank:ENERGY, cluster:VALUES
     edgekit compress tridigit int8-static --data digits/ --data recordings/ -o tridigit-int8
+    edgekit compress tridigit@tflite-fp32 int8-static --data digits/ --data recordings/ -o tridigit-tflite-int8
     edgekit compress tridigit prune:0.5 cluster:16 -o tridigit-small
     """
     from edgekit.operations import compare

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from PIL import Image
 
 from edgekit.compression.inspection import inspect_model
 from edgekit.compression.methods import METHODS, Method, compress_onnx, parse_method, precision_after
+from edgekit.compression.tflite_methods import compress_tflite
 from edgekit.compression.weight_edits import kmeans, pack_int4
-from edgekit.errors import EdgekitError, GraphRefused, InputError
+from edgekit.errors import EdgekitError, GraphRefused, InputError, RuntimeMissing
 from edgekit.operations.compare import compared_text
 from edgekit.operations.compare_records import Compared
 from edgekit.operations.compress import compress, inline_toml
@@ -183,10 +185,70 @@ def test_tridigit_through_every_method(method: str, data: list[Path], tmp_path: 
     assert method not in ("fp16", "int8-static") or truths == {"external"}
 
 
+@pytest.mark.parametrize(
+    ("method", "kind", "noise_db", "smaller", "truth"),
+    [
+        ("fp16", "float16", 60, 0.57, "external"),
+        ("int8-dynamic", "dynamic", 35, 0.36, "external"),
+        ("int8-static", "integer", 30, 0.37, "external"),
+        ("int4", "weight-only", 15, 0.25, "self"),
+    ],
+)
+def test_tridigit_on_litert(
+    method: str, kind: str, noise_db: float, smaller: float, truth: str, data: list[Path], tmp_path: Path
+) -> None:
+    """TFLite through ai-edge-quantizer: pictures lose at most 0.01, the kind is found, the golden samples of the
+    original hold; int8-static takes integers, which the recipe says how to round to."""
+    output = tmp_path / "made"
+    options: dict[str, Any] = {"data": data, "runs": 1, "seconds": 0.0, "latency": False, "note": quiet}
+    found = compress("tridigit@tflite-fp32", [method], output=output, **options)
+    reference, made = found.candidates
+    assert reference.score.value > 0.99
+    assert made.drop.value <= 0.01
+    assert made.kinds == (kind,)
+    assert made.size_bytes < smaller * reference.size_bytes
+    assert made.multiply_adds == reference.multiply_adds
+    noise = {s.value: s.snr_db for s in made.stages}
+    assert (noise["image_embeds"] or 0) > noise_db
+    assert (noise["text_embeds"] or 0) > noise_db
+    assert made.broken == ()
+    manifest = pack(output / "recipe.toml", tmp_path / "again.edgekit", made.name)
+    assert {g.runtime for g in manifest.graphs} == {"litert"}
+    assert {g.truth for g in manifest.golden} == {truth}
+    (port,) = next(g for g in manifest.graphs if g.name == "image").inputs
+    assert (port.datatype, port.quantization is not None) == (
+        ("INT8", True) if method == "int8-static" else ("FP32", False)
+    )
+
+
+def test_what_tflite_cannot_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Edits of ONNX graphs, two methods, a file that is int8 already, no data, no quantiser, no model: refused."""
+    options: dict[str, Any] = {"data": [], "runs": 1, "seconds": 0.0, "latency": False, "note": quiet}
+    for variant, methods, told in (
+        ("tflite-fp32", ["prune:0.5"], "works on ONNX graphs"),
+        ("tflite-fp32", ["fp16", "int4"], "takes one method"),
+        ("tflite-int8", ["fp16"], "is int8 already"),
+        ("none", ["fp16"], "no variant none"),
+    ):
+        with pytest.raises(InputError, match=told):
+            compress(f"tridigit@{variant}", methods, output=tmp_path / "made", **options)
+    source, made = TRIDIGIT / "weights" / "text.tflite", tmp_path / "made.tflite"
+    with pytest.raises(InputError, match="calibrate"):
+        compress_tflite(source, made, [Method("int8-static", None)], None)
+    (tmp_path / "bad.tflite").write_bytes(b"\x1c\0\0\0TFL3" + bytes(40))
+    with pytest.raises(GraphRefused, match=r"bad.tflite: fp16 failed"):
+        compress_tflite(tmp_path / "bad.tflite", made, [Method("fp16", None)], None)
+    monkeypatch.setitem(sys.modules, "ai_edge_quantizer", None)
+    with pytest.raises(RuntimeMissing) as missing:
+        compress_tflite(source, made, [Method("fp16", None)], None)
+    assert missing.value.hint == 'pip install "edgekit-sdk[compress]"'
+    assert [p.name for p in tmp_path.iterdir()] == ["bad.tflite"]
+
+
 def test_compress_refuses_what_it_cannot_do(tmp_path: Path) -> None:
     """No recipe, no ONNX variant, a folder that is there already, no method: an InputError, and nothing is left."""
     options: dict[str, Any] = {"data": [], "runs": 1, "seconds": 0.0, "latency": False, "note": quiet}
-    for source, methods in (("nothing", ["fp16"]), ("tridigit@tflite-int8", ["fp16"]), ("tridigit", [])):
+    for source, methods in (("nothing", ["fp16"]), ("tridigit@nothing", ["fp16"]), ("tridigit", [])):
         with pytest.raises(InputError):
             compress(source, methods, output=tmp_path / "made", **options)
     with pytest.raises(InputError, match="exists already"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from lab.device import Device as LabDevice
-from lab.fixtures import amd64_device, lab  # noqa: F401
+from lab.fixtures import amd64_device, lab, new_device  # noqa: F401
 from packing import TRIDIGIT, WORDS, pack
 from PIL import Image
 from test_cli import run

@@ -1,4 +1,4 @@
-"""`compress`: a recipe's ONNX graphs through methods of compression; the result is a recipe and is compared at once."""
+"""`compress`: a recipe's graphs through methods of compression; the result is a recipe and is compared at once."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.compression.methods import METHODS, Feeds, Method, compress_onnx, parse_method, precision_after
+from edgekit.compression.tflite_methods import check_tflite_methods, compress_tflite, rounding_of
 from edgekit.errors import GateFailed, InputError
 from edgekit.manifest import Manifest
 from edgekit.operations.compare import compare, graph_feed
@@ -42,7 +43,7 @@ def compress(
 ) -> Compared:
     """Write a recipe folder whose first variant is the compressed one, and compare it with the original.
 
-    source: a recipe, or recipe@variant; an ONNX variant. data: to calibrate int8-static and to compare on; none for
+    source: a recipe, or recipe@variant. data: to calibrate int8-static and to compare on; none for
     the golden samples. Raises InputError, GraphRefused, RuntimeMissing.
     """
     chosen = [parse_method(text) for text in methods]
@@ -53,6 +54,8 @@ def compress(
         raise InputError(f"{output} exists already", hint="name a new folder: -o FOLDER")
     document = load_toml(recipe)
     original = _pick(document, variant, recipe)
+    if original.get("runtime") == "litert":
+        check_tflite_methods(chosen)
     name = "+".join(str(m).replace(":", "-") for m in chosen)
     with tempfile.TemporaryDirectory(prefix="edgekit-compress-") as scratch:
         before = Path(scratch) / "original.edgekit"
@@ -99,17 +102,20 @@ def _find(source: str) -> tuple[Path, str | None]:
 
 
 def _pick(document: Mapping[str, Any], name: str | None, recipe: Path) -> dict[str, Any]:
-    """The variant to compress: the named one, else the first float32 one for ONNX Runtime."""
+    """The variant to compress: the named one, else the first float32 one, one for ONNX Runtime before others."""
     listed = document.get("variants")
     variants = [v for v in listed if isinstance(v, dict)] if isinstance(listed, list) else []
-    for entry in variants:
-        wanted = entry.get("name") == name if name is not None else entry.get("precision") == "float32"
-        if wanted and entry.get("runtime") == "onnxruntime":
-            return entry
-    raise InputError(
-        f"{recipe}: no ONNX variant {name or 'in float32'} to compress",
-        hint="compress works on ONNX graphs; a TFLite variant keeps what its converter did",
-    )
+    fitting = [v for v in variants if (v.get("name") == name if name is not None else v.get("precision") == "float32")]
+    if not fitting:
+        names = ", ".join(str(v.get("name")) for v in variants) or "none"
+        raise InputError(f"{recipe}: no variant {name or 'in float32'} to compress", hint=f"it has: {names}")
+    chosen = next((v for v in fitting if v.get("runtime") == "onnxruntime"), fitting[0])
+    if chosen.get("precision") != "float32" and chosen.get("runtime") == "litert":
+        raise InputError(
+            f"{recipe}: variant {name} is {chosen.get('precision')} already",
+            hint="compress the float32 one: a TFLite file keeps what was done to it",
+        )
+    return chosen
 
 
 def _package(recipe: Path, variant: str, output: Path, target: Any) -> None:
@@ -149,22 +155,27 @@ def _compressed_variant(
 ) -> dict[str, Any]:
     """Compress every graph of a variant into the output folder; the variant that describes them."""
     files = dict(original.get("files") or {})
+    graphs: list[dict[str, Any]] = []
+    tflite = original.get("runtime") == "litert"
     for graph in original.get("graphs") or ():
         file = str(graph["file"])
         written = str(files.get(file, ""))
         if not written or written.startswith("source:"):
             raise InputError(f"graph '{graph['name']}': its file is not beside the recipe", hint="download it first")
         path = folder / written
-        made = Path(written).with_name(f"{path.stem}_{name}.onnx")
+        made = Path(written).with_name(f"{path.stem}_{name}{path.suffix}")
         own = list(methods)
         given = feeds.get(str(graph["name"]))
         if any(m.name == "int8-static" for m in own) and not given:
             note(f"graph '{graph['name']}' got no data to calibrate on: it is left as it was there")
             own = [m for m in own if m.name != "int8-static"]
         if own:
-            compress_onnx(path, output / made, own, _reader(given) if given else None)
+            engine = compress_tflite if tflite else compress_onnx
+            engine(path, output / made, own, _reader(given) if given else None)
             files[file] = made.as_posix()
-    return {**original, "name": name, "precision": precision_after(methods, str(original["precision"])), "files": files}
+        graphs.append(rounding_of(graph, own) if tflite else dict(graph))
+    precision = precision_after(methods, str(original["precision"]))
+    return {**original, "name": name, "precision": precision, "files": files, "graphs": graphs}
 
 
 def _reader(feeds: Sequence[Mapping[str, Array]]) -> Feeds:
