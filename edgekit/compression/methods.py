@@ -7,7 +7,8 @@ A method is written NAME or NAME:AMOUNT:
   int8-static               int8 weights and data (QDQ), ranges from calibration
   int4                      int4 weights in blocks of 32 (MatMulNBits)
   prune:SHARE               W' = W * M, the smallest magnitudes of each weight are zero
-  prune-channels:SHARE      the same for whole output channels, by their L2 norm
+  prune-channels:SHARE      whole output channels, by their L2 norm: taken out, zeroed where the graph does not allow it
+  mask-channels:SHARE       the same channels, zeroed only
   low-rank:ENERGY           W ~ U V^T by truncated SVD, keeping this share of the squared singular values
   cluster:VALUES            W = codebook[index], by k-means; restored by a Gather in the graph
 """
@@ -23,7 +24,8 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from edgekit.compression.weight_edits import cluster, int4_blocks, low_rank, prune, prune_channels
+from edgekit.compression.channel_cuts import prune_channels
+from edgekit.compression.weight_edits import cluster, drop_unused, int4_blocks, low_rank, prune
 from edgekit.errors import GraphRefused, InputError, RuntimeMissing
 
 Array = NDArray[Any]
@@ -58,6 +60,7 @@ METHODS: dict[str, Kind] = {
     "int4": Kind(None, "int4"),
     "prune": Kind((0.01, 0.99), None),
     "prune-channels": Kind((0.01, 0.9), None),
+    "mask-channels": Kind((0.01, 0.9), None),
     "low-rank": Kind((0.5, 0.9999), None),
     "cluster": Kind((2, 256), None),
 }
@@ -79,7 +82,7 @@ def parse_method(text: str) -> Method:
 
 
 def _example(name: str) -> str:
-    return {"prune": "0.7", "prune-channels": "0.25", "low-rank": "0.9", "cluster": "16"}[name]
+    return {"prune": "0.7", "prune-channels": "0.25", "mask-channels": "0.25", "low-rank": "0.9", "cluster": "16"}[name]
 
 
 def precision_after(methods: Sequence[Method], before: str) -> str:
@@ -90,14 +93,23 @@ def precision_after(methods: Sequence[Method], before: str) -> str:
     return found
 
 
-def compress_onnx(source: Path, output: Path, methods: Sequence[Method], feeds: Feeds | None) -> None:
-    """Apply the methods in order. feeds: needed by int8-static. Raises InputError, GraphRefused, RuntimeMissing."""
+def compress_onnx(
+    source: Path,
+    output: Path,
+    methods: Sequence[Method],
+    feeds: Feeds | None,
+    note: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Apply the methods in order. feeds: needed by int8-static. note: is told what a method could not do.
+
+    Raises InputError, GraphRefused, RuntimeMissing.
+    """
     at = source
     for i, method in enumerate(methods):
         made = output if i == len(methods) - 1 else output.with_suffix(f".{i}.onnx")
         try:
             with _quiet_engines():
-                _apply(method, at, made, feeds)
+                _apply(method, at, made, feeds, note)
         except ImportError as error:
             raise RuntimeMissing(f"{method}: needs onnx and onnxruntime ({error})", hint=INSTALL_HINT) from None
         except (InputError, GraphRefused):
@@ -122,7 +134,7 @@ def _quiet_engines() -> Iterator[None]:
         logging.disable(before)
 
 
-def _apply(method: Method, source: Path, output: Path, feeds: Feeds | None) -> None:
+def _apply(method: Method, source: Path, output: Path, feeds: Feeds | None, note: Callable[[str], None]) -> None:
     if method.name == "fp16":
         _half(source, output)
     elif method.name == "int8-dynamic":
@@ -132,7 +144,7 @@ def _apply(method: Method, source: Path, output: Path, feeds: Feeds | None) -> N
             raise InputError("int8-static needs data to calibrate on", hint="give --data")
         _static(source, output, feeds)
     else:
-        _edit(method, source, output)
+        _edit(method, source, output, note)
 
 
 def _half(source: Path, output: Path) -> None:
@@ -174,7 +186,7 @@ def _static(source: Path, output: Path, feeds: Feeds) -> None:
     )
 
 
-def _edit(method: Method, source: Path, output: Path) -> None:
+def _edit(method: Method, source: Path, output: Path, note: Callable[[str], None]) -> None:
     """Methods that change weights and the nodes around them."""
     import onnx
 
@@ -182,8 +194,9 @@ def _edit(method: Method, source: Path, output: Path) -> None:
     amount = method.amount or 0.0
     if method.name == "prune":
         changed = prune(model, amount)
-    elif method.name == "prune-channels":
-        changed = prune_channels(model, amount)
+    elif method.name in ("prune-channels", "mask-channels"):
+        changed = prune_channels(model, amount, cut=method.name == "prune-channels", note=note)
+        drop_unused(model)
     elif method.name == "low-rank":
         changed = low_rank(model, amount)
     elif method.name == "cluster":

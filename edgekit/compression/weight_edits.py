@@ -63,9 +63,19 @@ def put(model: Any, name: str, array: Array) -> None:
     model.graph.initializer.append(made)
 
 
+def names_read(graph: Any) -> set[str]:
+    """What the nodes of a graph, and of the graphs inside it, read; and its outputs."""
+    found = {name for node in graph.node for name in node.input} | {o.name for o in graph.output}
+    for node in graph.node:
+        for item in node.attribute:
+            for inner in (*([item.g] if item.HasField("g") else []), *item.graphs):
+                found |= names_read(inner)
+    return found
+
+
 def drop_unused(model: Any) -> None:
     """Remove initializers that no node reads any more."""
-    used = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
+    used = names_read(model.graph)
     kept = [t for t in model.graph.initializer if t.name in used]
     del model.graph.initializer[:]
     model.graph.initializer.extend(kept)
@@ -87,34 +97,6 @@ def prune(model: Any, share: float) -> int:
         size = np.abs(weight.array)
         put(model, weight.name, weight.array * (size > np.quantile(size, share)))
     return len(found)
-
-
-def prune_channels(model: Any, share: float) -> int:
-    """The same for whole output channels: the `share` of them with the smallest L2 norm, biases included.
-
-    Layers that make an output of the graph keep all of theirs.
-    """
-    from onnx import numpy_helper
-
-    outputs = {o.name for o in model.graph.output}
-    biases = {t.name: t for t in model.graph.initializer}
-    changed = 0
-    for weight in weights_of(model):
-        if set(weight.node.output) & outputs:
-            continue
-        axes = tuple(i for i in range(weight.array.ndim) if i != weight.outputs)
-        norms = np.sqrt((weight.array.astype(np.float64) ** 2).sum(axis=axes))
-        mask = np.ones(len(norms), np.float32)
-        mask[np.argsort(norms, kind="stable")[: int(share * len(norms))]] = 0
-        shape = [1] * weight.array.ndim
-        shape[weight.outputs] = len(norms)
-        put(model, weight.name, weight.array * mask.reshape(shape))
-        if len(weight.node.input) > 2 and weight.node.input[2] in biases:
-            bias = numpy_helper.to_array(biases[weight.node.input[2]])
-            if bias.shape == mask.shape:
-                put(model, weight.node.input[2], bias * mask)
-        changed += 1
-    return changed
 
 
 def low_rank(model: Any, energy: float) -> int:

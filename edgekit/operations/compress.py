@@ -6,6 +6,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -170,12 +171,19 @@ def _compressed_variant(
             note(f"graph '{graph['name']}' got no data to calibrate on: it is left as it was there")
             own = [m for m in own if m.name != "int8-static"]
         if own:
-            engine = compress_tflite if tflite else compress_onnx
-            engine(path, output / made, own, _reader(given) if given else None)
+            read = _reader(given) if given else None
+            if tflite:
+                compress_tflite(path, output / made, own, read)
+            else:
+                compress_onnx(path, output / made, own, read, partial(_say, note, str(graph["name"])))
             files[file] = made.as_posix()
         graphs.append(rounding_of(graph, own) if tflite else dict(graph))
     precision = precision_after(methods, str(original["precision"]))
     return {**original, "name": name, "precision": precision, "files": files, "graphs": graphs}
+
+
+def _say(note: Note, graph: str, text: str) -> None:
+    note(f"{graph}: {text}")
 
 
 def _reader(feeds: Sequence[Mapping[str, Array]]) -> Feeds:
