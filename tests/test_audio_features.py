@@ -125,7 +125,8 @@ def test_mfcc_equals_librosa() -> None:
     spec = audio(features=features, layout="frames_bands", shape=(1, -1, 13))
     assert far(run(spec)[0], GOLDEN["librosa_mfcc"]) <= 1e-3  # librosa's own float32 transforms; values reach 600
     turned = audio(features=features, layout="bands_frames", shape=(1, 13, -1))
-    assert (run(spec)[0] == run(turned)[0].T).all()
+    # The same sums; OpenBLAS rounds them by the product's shape, so to the last bit of values that reach 600.
+    assert far(run(spec)[0], run(turned)[0].T) <= np.finfo(np.float32).eps * 600
 
 
 @pytest.mark.parametrize("window", ["povey", "hamming_symmetric"])

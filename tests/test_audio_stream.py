@@ -49,7 +49,9 @@ def test_chunks_at_the_models_rate_equal_the_whole(name: str, largest: int) -> N
     whole = transform(spec, Sound(samples, spec.rate_hz))["x"][0]
     made = in_chunks(spec, samples, spec.rate_hz, largest)
     assert made.shape == whole.shape
-    assert np.abs(made - whole).max() <= (0.0 if name == "waveform" else 1e-6)
+    # OpenBLAS rounds a product by how many rows it has: the last bits of sums over all bands.
+    last_bits = 4 * np.finfo(np.float32).eps * np.abs(whole).max()
+    assert np.abs(made - whole).max() <= (0.0 if name == "waveform" else last_bits)
 
 
 @pytest.mark.parametrize("rate_hz", [8000, 22050, 44100, 48000])
