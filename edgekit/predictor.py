@@ -31,6 +31,8 @@ Array = NDArray[Any]
 Answer = Callable[[Mapping[str, Any], clock.Lap, dict[str, Array]], Fields]
 """From what was given to the result's fields; the values of the flow are added to the last argument."""
 AnswerBatch = Callable[[Sequence[Mapping[str, Any]]], "list[results.Result]"]
+OpenGraph = Callable[[GraphSpec, str], Graph]
+"""A graph of the manifest, its file verified at this path, loaded somewhere else than in this process."""
 
 THREADS_LIMIT = 1024
 WORKERS_LIMIT = 64
@@ -87,6 +89,14 @@ def _check_whole(name: str, value: int, least: int, most: int | None) -> None:
         raise InputError(f"{name}: expected a whole number {bounds}, got {value!r}")
 
 
+def load_elsewhere(path: str | PathLike[str], open_graph: OpenGraph) -> Predictor:
+    """A predictor whose graphs run where `open_graph` says, everything else here; no runtime is needed here."""
+    bundle = open_bundle(path)
+    run = bundle.manifest.run
+    settings = Settings(threads=run.threads, spinning=run.spinning, providers=(), cache=None)
+    return Predictor(bundle, settings, fallback=False, text_memory=0, workers=1, open_graph=open_graph)
+
+
 class Hold(Protocol):
     """What keeps a deployed release in its place while a predictor is open (see apps.load_app)."""
 
@@ -103,11 +113,19 @@ class Predictor:
     """Answers predict for one bundle; may be called from several threads; close it or use it in `with`."""
 
     def __init__(
-        self, bundle: BundleDirectory, settings: Settings, *, fallback: bool, text_memory: int, workers: int
+        self,
+        bundle: BundleDirectory,
+        settings: Settings,
+        *,
+        fallback: bool,
+        text_memory: int,
+        workers: int,
+        open_graph: OpenGraph | None = None,
     ) -> None:
         self.manifest: Manifest = bundle.manifest
         self.digest: str = bundle.digest
         self._bundle = bundle
+        self._open_graph = open_graph
         self._closed = False
         self._hold: Hold | None = None
         self._graphs: dict[str, Graph] = {}
@@ -145,6 +163,10 @@ class Predictor:
         return self._bundle.read(name, READ_LIMIT_BYTES)
 
     def _load(self, spec: GraphSpec, settings: Settings, fallback: bool, workers: int) -> Graph:
+        if self._open_graph is not None:
+            graph = self._graphs[spec.name] = self._open_graph(spec, self._bundle.path_for_loading(spec.file))
+            check_ports(spec, graph.spec)
+            return graph
         if spec.runtime == "litert":
             settings = settings.replace(providers=())
         data = self._bundle.path_for_loading(spec.data) if spec.data else None

@@ -7,6 +7,7 @@ with connect("local:./device") as device:
 from __future__ import annotations
 
 from edgekit.devices.address import Address, parse_address
+from edgekit.devices.check import HostDriven, Verdict
 from edgekit.devices.device import Device, connect
 from edgekit.devices.doctor import Finding, examine, recognise
 from edgekit.devices.execute import Checks, Outcome, deploy, preview
@@ -36,6 +37,7 @@ __all__ = [
     "Device",
     "Facts",
     "Finding",
+    "HostDriven",
     "InstalledApp",
     "Layer",
     "Needs",
@@ -47,6 +49,7 @@ __all__ = [
     "Request",
     "Step",
     "Switched",
+    "Verdict",
     "build_layer",
     "connect",
     "deploy",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from typing import NamedTuple, Union
 
 from edgekit.devices import scripts
 from edgekit.devices.device import Device
@@ -54,6 +55,25 @@ class Verdict(Record):
             ended = f"was killed by signal {self.code - 128}"
         words = (self.said.strip() or self.output.strip())[-400:]
         return f"{ended}: {words}" if words else ended
+
+
+class HostDriven(NamedTuple):
+    """A check of a device without Python: this machine asks it step by step under the lock, and judges.
+
+    examine: given the device, the lock's owner, a release folder and a deadline in seconds; gives the verdict.
+    """
+
+    examine: Callable[[Device, Owner, str, float], Verdict]
+
+
+Check = Union[CommandFor, HostDriven]
+
+
+def run_check(device: Device, owner: Owner, check: Check, folder: str, *, timeout_s: float) -> Verdict:
+    """The verdict on a release folder, by a command of the device or by what this machine asks of it."""
+    if isinstance(check, HostDriven):
+        return check.examine(device, owner, folder, timeout_s)
+    return run_command(device, owner, check(folder), timeout_s=timeout_s)
 
 
 def run_command(device: Device, owner: Owner, argv: Sequence[str], *, timeout_s: float) -> Verdict:

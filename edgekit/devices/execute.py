@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from edgekit.devices import scripts, transfer
 from edgekit.devices import state as states
-from edgekit.devices.check import CommandFor, Verdict, run_command, run_restart
+from edgekit.devices.check import Check, CommandFor, HostDriven, Verdict, run_check, run_restart
 from edgekit.devices.device import Device
 from edgekit.devices.facts import read_facts
 from edgekit.devices.inventory import Inventory, folders_to_inspect, hash_timeout_s, inspect
@@ -23,12 +23,13 @@ RESTART_S = 120.0
 
 
 class Checks(Record):
-    """Commands for a release folder.
+    """What judges a release folder, and what prepares it.
 
-    golden: its exit status says whether the release works here. warm: builds caches, or null.
+    golden: a command whose exit status says whether the release works here, or what this machine asks of a device
+    without Python. warm: builds caches, or null.
     """
 
-    golden: CommandFor
+    golden: Check
     golden_timeout_s: float
     warm: CommandFor | None
     warm_timeout_s: float
@@ -206,10 +207,10 @@ def _check(run: Deployment) -> None:
     run.report = _judge(run, "the check on the device", run.checks.golden, run.checks.golden_timeout_s).output
 
 
-def _judge(run: Deployment, what: str, command_for: CommandFor, timeout_s: float) -> Verdict:
-    """Run a command in the new release; if the release is to blame for its failure, remember that."""
+def _judge(run: Deployment, what: str, check: Check, timeout_s: float) -> Verdict:
+    """Check the new release; if the release is to blame for a failure, remember that."""
     try:
-        return judge(run.session, what, command_for(run.plan.folder), timeout_s)
+        return judge(run.session, what, check, run.plan.folder, timeout_s)
     except Blamed as error:
         _condemn(run, run.plan.before)
         raise DeployError(
@@ -222,18 +223,19 @@ class Blamed(DeployError):
     """A release was judged, and does not work on this device."""
 
 
-def judge(session: Session, what: str, argv: Sequence[str], timeout_s: float) -> Verdict:
-    """The verdict of a command that passed; raises Blamed when it did not and DeployError when it cannot start.
+def judge(session: Session, what: str, check: Check, folder: str, timeout_s: float) -> Verdict:
+    """The verdict of a check that passed; raises Blamed when it did not and DeployError when it cannot start.
 
     One that died without a verdict is started once more: the release must not be blamed for one stray kill.
     """
-    verdict = run_command(session.device, session.owner, argv, timeout_s=timeout_s)
+    verdict = run_check(session.device, session.owner, check, folder, timeout_s=timeout_s)
     if not verdict.passed and verdict.started and not verdict.final:
-        verdict = run_command(session.device, session.owner, argv, timeout_s=timeout_s)
+        verdict = run_check(session.device, session.owner, check, folder, timeout_s=timeout_s)
     if verdict.passed:
         return verdict
     if not verdict.started:
-        raise DeployError(f"{what} cannot be started: {argv[0]} {verdict}")
+        name = "it" if isinstance(check, HostDriven) else check(folder)[0]
+        raise DeployError(f"{what} cannot be started: {name} {verdict}")
     raise Blamed(f"{what} {verdict}")
 
 

@@ -29,7 +29,7 @@ from edgekit.records import Record
 class AppStatus(Record):
     """One app on a device. current, previous, bad: release ids. version, bundle, layer: of the current release.
 
-    problem: what is wrong with it, or null. verified: false where the golden check could not run on the device.
+    problem: what is wrong with it, or null. verified: false where the golden check did not run on the device.
     releases: every release folder there is.
     """
 
@@ -110,7 +110,7 @@ def _rollback(session: Session, facts: Facts, checks: Checks) -> Switched:
     session.enter("hash")
     _require_intact(session, folder, record)
     session.enter("check")
-    judge(session, "the check on the device", checks.golden(folder), checks.golden_timeout_s)
+    judge(session, "the check on the device", checks.golden, folder, checks.golden_timeout_s)
     session.enter("write state")
     write_state(session, states.rolled_back(state))
     session.enter("restart")
