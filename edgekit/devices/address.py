@@ -1,4 +1,4 @@
-"""How a user names a device: `local:DIR`, `ssh:user@host[:port]`, `user@host`, `adb:SERIAL`."""
+"""How a user names a device: `local:DIR`, `ssh:user@host[:port]`, `user@host`, `adb:SERIAL`, `adb` (the only one)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ ADB_ROOT = "/data/local/tmp/edgekit"
 
 _HOST = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9._-]*@)?(?:[A-Za-z0-9_][A-Za-z0-9._-]*|\[[0-9A-Fa-f:.%a-z]+\])")
 _SERIAL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
-_FORMS = "use local:DIR, ssh:user@host, user@host or adb:SERIAL"
+_FORMS = "use local:DIR, ssh:user@host, user@host, adb:SERIAL or adb"
 
 
 class Address(Record):
-    """One machine. where: folder, `user@host` or serial. port: of ssh, null for the user's own configuration.
+    """One machine.
+
+    where: folder, `user@host`, or serial, empty for the only one that is attached. port: of ssh, null for the user's
+    own configuration.
 
     root: edgekit's folder there; relative to the login folder over ssh.
     """
@@ -29,7 +32,7 @@ class Address(Record):
     root: str
 
     def __str__(self) -> str:
-        return f"{self.kind}:{self.where}" + (f":{self.port}" if self.port else "")
+        return self.kind + (f":{self.where}" if self.where else "") + (f":{self.port}" if self.port else "")
 
 
 def parse_address(text: str) -> Address:
@@ -40,6 +43,8 @@ def parse_address(text: str) -> Address:
             raise InputError(f"{text[:80]!r} names no folder", hint="for example local:./device")
         folder = os.path.abspath(os.path.expanduser(rest))
         return Address(kind="local", where=folder, port=None, root=folder)
+    if text == "adb":
+        return Address(kind="adb", where="", port=None, root=ADB_ROOT)
     if colon and kind == "adb":
         if not _SERIAL.fullmatch(rest):
             raise InputError(f"{text[:80]!r} names no adb device", hint="`adb devices` lists the serials")

@@ -96,7 +96,7 @@ def _tools(facts: Facts, there: There) -> Iterable[Finding]:
 
 
 def _python(facts: Facts, name: str, there: There) -> Iterable[Finding]:
-    if facts.libc == "bionic":
+    if facts.libc == "bionic" or facts.abi:
         return
     version = re.match(r"3\.(\d+)", facts.python)
     if not version:

@@ -38,10 +38,12 @@ def known_devices() -> Listing:
 
 
 def address_of(device: str) -> str:
-    """The address of a device that was named, or the address itself."""
+    """The address of a device that was named, or the address itself; `adb` is the only phone attached."""
     if not _NAME.fullmatch(device):
         return device
     known = known_devices()
+    if device not in known and device == "adb":
+        return device
     if device not in known:
         raise InputError(
             f"'{device}' is no device that has a name here",

@@ -20,15 +20,20 @@ _HINTS = {
     "offline": "unplug it and plug it in again, or switch USB debugging off and on",
     "no permissions": "this user may not open the USB device: see `adb devices -l`",
     "not found": "`adb devices` lists what is there",
-    "more than one": "give the serial: adb:SERIAL",
+    "no devices": "attach one and allow USB debugging, or `adb connect HOST:PORT` and adb:HOST:PORT",
+    "more than one": "give the serial: adb:SERIAL; `adb devices` lists them",
 }
 
 
 class AdbTransport:
-    """Commands and files over adb; a serial with a port is connected over the network when it has to be."""
+    """Commands and files over adb; a serial with a port is connected over the network when it has to be.
+
+    serial: empty for the only device that is attached.
+    """
 
     def __init__(self, serial: str) -> None:
-        self._serial = serial
+        self._serial = serial or "device"
+        self._adb = ["adb", *(["-s", serial] if serial else [])]
         self._ready = False
 
     def run(self, argv: Sequence[str], *, stdin: bytes | None = None, timeout_s: float) -> Completed:
@@ -76,7 +81,7 @@ class AdbTransport:
         if not self._ready:
             self._connect()
             self._ready = True
-        return ["adb", "-s", self._serial, "shell", *([] if reads else ["-n"]), command_line(argv)]
+        return [*self._adb, "shell", *([] if reads else ["-n"]), command_line(argv)]
 
     def _call(self, words: Sequence[str], stdin: bytes | None, timeout_s: float) -> Completed:
         try:
@@ -93,7 +98,7 @@ class AdbTransport:
             said = _text(self._call(["adb", "connect", self._serial], None, CONNECT_S))
             if "connected to" not in said:
                 raise TransportError(f"adb {self._serial}: {said}", hint="is it switched on, with network debugging?")
-        done = self._call(["adb", "-s", self._serial, "get-state"], None, CONNECT_S)
+        done = self._call([*self._adb, "get-state"], None, CONNECT_S)
         if done.returncode != 0 or done.stdout.strip() != b"device":
             raise self._unreachable(_text(done))
 
