@@ -18,6 +18,7 @@ from edgekit.cli_options import numbers as _numbers
 from edgekit.cli_options import offline_option as _offline
 from edgekit.cli_options import on_option as _on
 from edgekit.cli_options import print_answer as _print
+from edgekit.cli_options import runner_option as _runner
 from edgekit.cli_options import share as _share
 from edgekit.cli_options import takes_inputs as _takes_inputs
 from edgekit.cli_options import target_option as _target
@@ -136,6 +137,7 @@ def predict(
 @click.argument("source")
 @_on
 @click.option("--resume", is_flag=True, help="With --on: follow and fetch what was begun there before.")
+@_runner
 @_target
 @_files
 @_answers
@@ -166,6 +168,7 @@ def profile(
     source: str,
     device: str | None,
     resume: bool,
+    runner: Path | None,
     target: str | None,
     files: tuple[Path, ...],
     answers: dict[str, str],
@@ -191,6 +194,7 @@ def profile(
     edgekit profile tridigit.edgekit
     edgekit profile tridigit --variant fp32 --variant int8 --threads 1,2
     edgekit profile tridigit --on pi@raspberrypi.local --sustained 10m --html heat.html
+    edgekit profile tridigit --on adb:SERIAL --runner benchmark_model --threads 1,4
     edgekit profile app --json new.json --compare old.json --fail-above 10%
     """
     from edgekit.operations import profile as operations
@@ -203,7 +207,7 @@ def profile(
     operations.check_outputs(html_file, trace_file, json_path, markdown_file, junit_file)
     before = None if old is None else operations.read_report(old)
     report, problem = operations.profile(
-        source, device, target=target, resume=resume, changes=changes, note=say, **chosen
+        source, device, target=target, resume=resume, changes=changes, runner=runner, note=say, **chosen
     )
     click.echo(operations.report_json(report) if json_file == "-" else operations.report_text(report))
     operations.write_report(report, html_file, trace_file, json_path)

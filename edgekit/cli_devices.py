@@ -13,6 +13,7 @@ from edgekit.cli_options import (
     json_option,
     offline_option,
     print_answer,
+    runner_option,
     target_option,
     variant_option,
     wheels_option,
@@ -35,6 +36,7 @@ from edgekit.terminal import ProgressLine, say
 @click.option("--force", is_flag=True, help="Try again a release that failed its check before.")
 @wheels_option
 @offline_option
+@runner_option
 @click.option("--unverified", is_flag=True, help="Accept a device that cannot run the golden check.")
 @json_option
 def deploy(source: str, devices: tuple[str, ...], as_json: bool, **options: Any) -> None:
@@ -44,6 +46,7 @@ def deploy(source: str, devices: tuple[str, ...], as_json: bool, **options: Any)
     edgekit deploy tridigit.edgekit local:/tmp/device
     edgekit deploy tridigit pi@raspberrypi.local --target raspberry-pi-5
     edgekit deploy tridigit kitchen garage --service "python3 camera.py"
+    edgekit deploy tridigit adb:SERIAL --runner benchmark_model
     """
     from edgekit.operations import deploy as operations
 

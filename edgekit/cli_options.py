@@ -55,6 +55,11 @@ wheels_option = click.option(
 offline_option = click.option(
     "--offline", type=click.Path(path_type=Path), help="Folder of wheels instead of the package index."
 )
+runner_option = click.option(
+    "--runner",
+    type=click.Path(path_type=Path),
+    help="TensorFlow Lite's benchmark_model for a phone; default: beside the Android SDK, or on PATH.",
+)
 on_option = click.option("--on", "device", metavar="DEVICE", help="Do it on this device.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _inputs = (

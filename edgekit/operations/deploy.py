@@ -32,6 +32,7 @@ from edgekit.errors import EdgekitError, InputError, ManifestError, TargetError
 from edgekit.manifest import Manifest, parse_manifest
 from edgekit.operations.devices import CHECK_S, golden_checks, is_local, opened
 from edgekit.operations.package import Note, is_bundle, package
+from edgekit.operations.runner import demand_runner, refuse_other_graphs
 from edgekit.operations.service import install_service, restart_command
 from edgekit.profiling.coldstart import cold_starts
 from edgekit.records import Json, Record, dump, dump_canonical, load_json
@@ -52,6 +53,8 @@ MACHINES = {
 
 DISK_FLOOR_BYTES = 64 << 20
 """What must stay free on a device: a full disk breaks more than edgekit."""
+
+UNVERIFIED = "not verified: the golden check did not run on this device"
 
 AT_ONCE = 8
 """Devices that are deployed to at the same time; each has its own connection."""
@@ -101,7 +104,8 @@ def _line(outcome: DeviceOutcome) -> str:
     did = "switched to" if outcome.switched else "already runs"
     sent = f"{outcome.sent_bytes:,} bytes sent, {outcome.reused_bytes:,} reused"
     notes = "".join(f"\n  note: {note}" for note in outcome.notes)
-    return f"{outcome.device}: {outcome.app} {did} release {outcome.release[:12]}, golden check passed, {sent}{notes}"
+    check = "NOT checked" if UNVERIFIED in outcome.notes else "golden check passed"
+    return f"{outcome.device}: {outcome.app} {did} release {outcome.release[:12]}, {check}, {sent}{notes}"
 
 
 class Wanted(Record):
@@ -109,7 +113,8 @@ class Wanted(Record):
 
     wheels: taken into the layer as they are; offline: a folder of wheels instead of the index. service: a command
     line that the device's systemd keeps running. unverified: accept a device that cannot run the golden check.
-    requires: packages that the layer must hold beyond the bundle's own.
+    requires: packages that the layer must hold beyond the bundle's own. runner: path of a `benchmark_model` that
+    runs the graphs of the golden check on a device without Python, null for one that is found.
     """
 
     app: str | None
@@ -122,12 +127,13 @@ class Wanted(Record):
     force: bool
     unverified: bool
     requires: dict[str, str]
+    runner: str | None
 
 
 def wanted(**changes: Any) -> Wanted:
     """The usual wishes with some changed."""
     usual: dict[str, Any] = {
-        **dict.fromkeys(("app", "offline", "restart", "service")),
+        **dict.fromkeys(("app", "offline", "restart", "service", "runner")),
         **dict.fromkeys(("dry_run", "allow_downgrade", "force", "unverified"), False),
         "wheels": (),
         "requires": {},
@@ -251,13 +257,9 @@ def bring(name: str, device: Device, facts: Facts, source: Source, kind: Target,
     """Bring a source onto one connected device. Raises what packaging and `devices.deploy` raise."""
     local = is_local(name)
     runs_python = local or bool(facts.python)
-    if not runs_python and not asked.unverified:
-        raise TargetError(
-            f"{name} has no Python, so the golden check cannot run there",
-            hint="--unverified deploys without it, and status says so",
-        )
+    runner = None if runs_python else demand_runner(name, facts, asked.runner, unverified=asked.unverified)
     with source.host_work:
-        request, said = _prepare(name, facts, source, kind, asked, local, runs_python)
+        request, said = _prepare(name, facts, source, kind, asked, local, runs_python, runner is not None)
     for line in said:
         source.note(f"{name}: {line}")
     if asked.dry_run:
@@ -268,9 +270,16 @@ def bring(name: str, device: Device, facts: Facts, source: Source, kind: Target,
         source.report(f"{name}: {at.step}", at.sent_bytes if sending else 0, at.total_bytes if sending else 0)
 
     notes = install_service(device, facts, request.app, asked.service) if asked.service is not None else ()
-    done = deploy_release(device, request, golden_checks(local, facts), on_progress=on_progress)
-    if not runs_python:
-        notes = (*notes, "not verified: this device cannot run the golden check")
+    checks = golden_checks(local, facts)
+    if runner is not None:
+        from edgekit.operations.phone_graph import CHECK_S as PHONE_CHECK_S
+        from edgekit.operations.phone_graph import phone_check
+
+        checks = checks.replace(golden=phone_check(str(source.bundle(kind)), runner), golden_timeout_s=PHONE_CHECK_S)
+        notes = (*notes, f"golden check: graphs by {runner.name} on the device, pre- and postprocessing here")
+    done = deploy_release(device, request, checks, on_progress=on_progress)
+    if not runs_python and runner is None:
+        notes = (*notes, UNVERIFIED)
     return _outcome(
         name,
         done.app,
@@ -284,13 +293,22 @@ def bring(name: str, device: Device, facts: Facts, source: Source, kind: Target,
 
 
 def _prepare(
-    name: str, facts: Facts, source: Source, kind: Target, asked: Wanted, local: bool, runs_python: bool
+    name: str,
+    facts: Facts,
+    source: Source,
+    kind: Target,
+    asked: Wanted,
+    local: bool,
+    runs_python: bool,
+    verified: bool,
 ) -> tuple[Request, list[str]]:
     """The host's part: the bundle for this kind of device, its fit, its memory, its layer; and advice."""
     bundle = source.bundle(kind)
     payload = read_payload(bundle)
     manifest = manifest_of(payload)
     check_fit(manifest, kind)
+    if verified and not runs_python:
+        refuse_other_graphs(name, manifest)
     layer = Layer(digest=NO_LAYER, contents=())
     settings: dict[str, Any] = {"interpreter": sys.executable} if local else {}
     if not local and runs_python:
@@ -299,7 +317,7 @@ def _prepare(
         requires = {**manifest.requires, **asked.requires}
         layer = build_layer(find_needs(facts, requires, wheels=wheels, wheelhouse=house))
     if not runs_python:
-        settings = {"verified": False}
+        settings = {"verified": verified}
     app = asked.app or payload.name
     request = Request(
         app=app,

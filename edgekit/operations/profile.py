@@ -39,6 +39,7 @@ def profile(
     answers: Mapping[str, str] | None = None,
     wheels: Sequence[Path] = (),
     offline: Path | None = None,
+    runner: Path | None = None,
 ) -> tuple[Report, EdgekitError | None]:
     """The report of a source on a device or (None) on this machine, and why it is not whole.
 
@@ -47,7 +48,8 @@ def profile(
 
     images, audios, texts: the user's inputs, none for the bundle's golden sample. changes: keys of
     `profiling.options.Options` that differ from the usual ones. files, answers: for packaging; wheels, offline: for
-    the layer that is brought to a device (see `deploy`).
+    the layer that is brought to a device (see `deploy`). runner: for a
+    device without Python.
     """
     if device is not None:
         from edgekit.operations.profile_there import profile_there
@@ -67,7 +69,10 @@ def profile(
             answers=answers,
             wheels=wheels,
             offline=offline,
+            runner=runner,
         )
+    if runner is not None:
+        raise InputError("--runner is for a phone", hint="add --on adb:SERIAL")
     if resume:
         raise InputError("--resume fetches a profile from a device", hint="add --on DEVICE")
     if wheels or offline:

@@ -8,35 +8,31 @@ What is not deployed there is brought under a name of its own, which is removed 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from edgekit.devices import Device, Facts, InstalledApp, read_facts, read_payload
+from edgekit.devices import Device, Facts, read_facts, read_payload
 from edgekit.devices import remove as remove_app
 from edgekit.devices.device import run_script
 from edgekit.errors import EdgekitError, InputError, ManifestError, TransportError
-from edgekit.installed import BUNDLE_FOLDER, NO_LAYER, ReleaseRecord, layer_folder, release_folder
+from edgekit.installed import BUNDLE_FOLDER
 from edgekit.operations.deploy import Source, Wanted, bring, find_kind, manifest_of, wanted
 from edgekit.operations.devices import is_local, opened
 from edgekit.operations.package import Note
+from edgekit.operations.placing import CUT_S, POLL_S, Placed, placed_app, refuse_to_bring, temporary_app
 from edgekit.operations.remote import SHORT_S, ask, error_of, put_files, refuse_without_python
 from edgekit.profiling.options import dump_options, options_for
 from edgekit.profiling.report import Report, load_report
 from edgekit.profiling.workload import Workload, user_workload
-from edgekit.records import Record, dump_canonical, load_json
+from edgekit.records import Record, load_json
 
 STARTED_S = 120.0
 FETCH_S = 600.0
-POLL_S = 1.0
 POLL_ANSWER_S = 15.0
-CUT_S = 180.0
-"""How long a link may be cut before following is given up; the profile goes on there."""
 
 Answer = TypeVar("Answer")
 
@@ -77,15 +73,6 @@ class Look(Record):
     progress: str
 
 
-class Placed(Record):
-    """A release on the device to profile: its app, its folder and its layer there, absolute; layer null for none."""
-
-    app: str
-    release: str
-    folder: str
-    layer: str | None
-
-
 def profile_there(
     source: str,
     name: str,
@@ -102,8 +89,11 @@ def profile_there(
     answers: Mapping[str, str] | None = None,
     wheels: Sequence[Path] = (),
     offline: Path | None = None,
+    runner: Path | None = None,
 ) -> tuple[Report, EdgekitError | None]:
     """The report of a source or an app measured on a device; with it why it is not whole, or None.
+
+    A device without Python is measured with `runner`, see profile_phone.
 
     files, answers, wheels, offline: for packaging and the layer, as `deploy` takes them. resume: fetch what a
     profile of the same words measured before, and follow it where it still runs. Raises what
@@ -112,16 +102,26 @@ def profile_there(
     deployed_as = temporary_app(source, variants)
     with opened(name) as device:
         facts = read_facts(device)
-        refuse_without_python(name, facts)
         device = device.replace(root=facts.root)
+        if not facts.python and not is_local(name):
+            from edgekit.operations.profile_phone import profile_phone
+
+            if wheels or offline:
+                raise InputError(f"{name} has no Python, so it takes no --wheel and no --offline")
+            words: dict[str, Any] = {"target": target, "changes": changes, "runner": runner, "resume": resume}
+            words |= {"variants": variants, "images": images, "audios": audios, "texts": texts}
+            words |= {"files": files, "answers": answers or {}}
+            return profile_phone(device, name, facts, source, note=note, **words), None
+        if runner is not None:
+            raise InputError(f"{name} has Python, --runner is for a phone")
         deployed = source in {a.app for a in facts.apps}
         key = source if deployed else deployed_as
         there = _There(device, name, source, key, note)
         if not resume:
             there.refuse_while_one_runs()
             if deployed:
-                _refuse_to_bring(source, variants, (*files, *(answers or ()), *wheels, *([offline] if offline else ())))
-                bundles = {"": _placed(facts.app(source), facts.root)}
+                refuse_to_bring(source, variants, (*files, *(answers or ()), *wheels, *([offline] if offline else ())))
+                bundles = {"": placed_app(facts.app(source), facts.root)}
             else:
                 works = {
                     v or "": Source(source, variant=v, files=files, answers=answers, progress=_unseen, note=note)
@@ -136,12 +136,6 @@ def profile_there(
         report = there.fetch()
         there.clean(deployed_as)
         return report, outcome
-
-
-def temporary_app(source: str, variants: Sequence[str]) -> str:
-    """The app name for a source that is not deployed: the same for the same words, so that it can be resumed."""
-    word = os.path.abspath(source) if os.path.exists(source) else source
-    return "profile-" + hashlib.sha256(dump_canonical([word, list(variants)])).hexdigest()[:12]
 
 
 def measure_bundles(
@@ -179,17 +173,6 @@ def _unseen(what: str, done: int, total: int) -> None:
     """Progress of a profile is that of its runs."""
 
 
-def _refuse_to_bring(app: str, variants: Sequence[str], supplies: Sequence[object]) -> None:
-    """Raise InputError for wishes that an app that is deployed cannot follow."""
-    if variants:
-        raise InputError(f"{app} is one variant already", hint="profile the recipe: --variant a --variant b")
-    if supplies:
-        raise InputError(
-            f"{app} is deployed there with its files and its layer",
-            hint="--files, --set, --wheel and --offline belong to `edgekit deploy`, or to the profile of a bundle",
-        )
-
-
 def _workload(images: Sequence[str], audios: Sequence[str], texts: Sequence[str]) -> Workload | None:
     if not (images or audios or texts):
         return None
@@ -213,16 +196,7 @@ def _bring(
             bring(there.name, there.device, facts, work, kind, named)
     facts = read_facts(there.device)
     names = [app if number == 0 else f"{app}-{number}" for number in range(len(works))]
-    return {variant: _placed(facts.app(n), facts.root) for variant, n in zip(works, names)}
-
-
-def _placed(app: InstalledApp, root: str) -> Placed:
-    current = app.state.current
-    record: ReleaseRecord | None = next((r.record for r in app.releases if r.id == current), None)
-    if current is None or record is None:
-        raise InputError(f"the app {app.app} has no release to profile", hint="deploy it again")
-    layer = None if record.layer == NO_LAYER else layer_folder(root, record.layer)
-    return Placed(app=app.app, release=current, folder=release_folder(root, app.app, current), layer=layer)
+    return {variant: placed_app(facts.app(n), facts.root) for variant, n in zip(works, names)}
 
 
 class _There:
