@@ -19,7 +19,7 @@ from typing import NoReturn
 
 import pytest
 
-from . import host
+from . import host, phone
 from .adb import AdbServer
 from .device import Device
 from .fake_adbd import Behaviour, FakeAdbd
@@ -34,6 +34,7 @@ __all__ = [
     "fake_adbd",
     "lab",
     "new_device",
+    "new_phone",
     "pi3",
     "pi4",
     "pi5",
@@ -159,6 +160,23 @@ def android_arm64(lab: Lab, adb_server: AdbServer) -> Iterator[Device]:
     device = lab.android("arm64", cpu="cortex-a76", board="pi5")
     yield device
     lab.remove(device)
+
+
+@pytest.fixture
+def new_phone(lab: Lab) -> Iterator[Callable[..., Device]]:
+    """Makes devices with the real adbd on which `phone.RUNNER` runs: `new_phone("arm64", client="34")`."""
+    with contextlib.ExitStack() as stack:
+
+        def make(arch: str = "amd64", **options: object) -> Device:
+            if arch != host.machine_arch():
+                require(host.missing_for_emulation())
+                options = {"cpu": "cortex-a76", "board": "pi5", **options}
+            device = lab.android(arch, runner=True, **options)  # type: ignore[arg-type]
+            stack.callback(lab.remove, device)
+            phone.furnish(device)
+            return device
+
+        yield make
 
 
 @pytest.fixture

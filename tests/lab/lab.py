@@ -131,16 +131,18 @@ class Lab:
         cpu: str | None = None,
         board: str | None = None,
         client: str = "system",
+        runner: bool = False,
         card_bytes: int = CARD_BYTES,
         memory_limit_bytes: int | None = None,
     ) -> Device:
         """Boot a new device that is reached by adb, through the server of this client.
 
-        arch: amd64 or arm64. client: "system" (this machine's adb) or "34" (Debian trixie's).
+        arch: amd64 or arm64. client: "system" (this machine's adb) or "34" (Debian trixie's). runner: with what
+        the stand-in for benchmark_model needs; Python stays off PATH, where a phone has none.
         """
         the_board = _find_board(board or _BOARD_OF_ARCH[arch])
         core = _core(arch, cpu, the_board)
-        name, lower = self._place(rootfs.ANDROID_ROOTS[arch])
+        name, lower = self._place((rootfs.PHONE_ROOTS if runner else rootfs.ANDROID_ROOTS)[arch])
         spec = DeviceSpec(
             name=name,
             arch=arch,

@@ -61,6 +61,10 @@ ANDROID_ROOTS = {
     "amd64": RootSpec("android", "amd64", "trixie", _ANDROID),
     "arm64": RootSpec("android", "arm64", "trixie", _ANDROID),
 }
+# The same with a Python that is on no PATH, for the stand-in of Android's benchmark_model.
+PHONE_ROOTS = {
+    arch: RootSpec("phone", arch, "trixie", (*_ANDROID, "libstdc++6", "python3")) for arch in ("amd64", "arm64")
+}
 # A whole machine (vm.py): its kernel with a static busybox for the first steps, and a system that
 # starts by systemd.
 VM_KERNEL = RootSpec("kernel", "arm64", "bookworm", ("linux-image-arm64", "busybox-static"))
@@ -295,7 +299,9 @@ def _finish_android(spec: RootSpec, root: Path) -> None:
         shutil.copy2(root / "usr/bin" / name, system / name)
     _write(system / "getprop", _GETPROP, 0o755)
     # adbd's compiled-in shell is /bin/sh.
-    _keep_programs(root, ())
+    _keep_programs(root, ("python3", "python3.13") if spec.role == "phone" else ())
+    if spec.role == "phone":
+        _compile_python(root)
     (root / "usr/bin/sh").symlink_to("/system/bin/sh")
     data = root / "data/local/tmp"
     data.mkdir(parents=True)
@@ -385,6 +391,7 @@ def _finish_tool(spec: RootSpec, root: Path) -> None:
 _FINISH = {
     "ssh": _finish_ssh,
     "android": _finish_android,
+    "phone": _finish_android,
     "kernel": _finish_kernel,
     "system": _finish_system,
     "tool": _finish_tool,
@@ -393,6 +400,6 @@ _FINISH = {
 
 def build_all() -> list[Path]:
     """Build what tiers 1 and 2 use and this machine has not yet, two at a time."""
-    wanted = [*SSH_ROOTS.values(), *ANDROID_ROOTS.values(), ADB34]
+    wanted = [*SSH_ROOTS.values(), *ANDROID_ROOTS.values(), *PHONE_ROOTS.values(), ADB34]
     with ThreadPoolExecutor(max_workers=2) as pool:
         return list(pool.map(root_path, wanted))
