@@ -12,7 +12,6 @@ open is a write into a file after it was loaded: files in the cache and in relea
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import stat
 import sys
@@ -34,6 +33,7 @@ from edgekit.container import (
     verify,
     write_bundle,
 )
+from edgekit.digest import sha256
 from edgekit.errors import BundleError, ClosedError, IntegrityError, ManifestError
 from edgekit.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME, Manifest, parse_manifest
 from edgekit.stamps import Identity, cache_folder, settle, stamp_holds, unsettled_ns, write_stamp
@@ -78,7 +78,7 @@ class BundleDirectory:
         if expected.size > limit:
             raise BundleError(f"{self.path}: {name} has {expected.size:,} bytes, at most {limit:,} are read here")
         data = b"".join(_pieces(kept.descriptor, expected.size, self.path / name))
-        if hashlib.sha256(data).hexdigest() != expected.sha256:
+        if sha256(data).hexdigest() != expected.sha256:
             raise IntegrityError(f"{self.path}: {name} was changed while the bundle was open", hint=COPY_AGAIN)
         return data
 
@@ -261,7 +261,7 @@ def _open_folder(path: Path, verify: str, *, digest: str | None = None) -> Bundl
             check_folders(manifest.files)
         except ManifestError as error:
             raise ManifestError(error.key, f"{error.problem} (in {path})", hint=error.hint) from None
-        found = hashlib.sha256(data).hexdigest()
+        found = sha256(data).hexdigest()
         if digest is not None and found != digest:
             raise IntegrityError(f"{path}: expected the bundle {digest}, got {found}")
         _check_listing(root, path, manifest)
@@ -285,7 +285,7 @@ def _verify_files(path: Path, manifest: Manifest, digest: str, files: Mapping[st
         return
     settle(facts.values())
     for name, fact in manifest.files.items():
-        seen = hashlib.sha256()
+        seen = sha256()
         for piece in _pieces(files[name].descriptor, fact.size, path / name):
             seen.update(piece)
         if seen.hexdigest() != fact.sha256:

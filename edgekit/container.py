@@ -12,7 +12,6 @@ Field layouts: PKWARE APPNOTE 6.3.10, sections 4.3 (records) and 4.5.3 (zip64).
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import stat
 import struct
@@ -22,6 +21,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Union
 
 from edgekit import storage
+from edgekit.digest import sha256
 from edgekit.errors import BundleError, IntegrityError, ManifestError
 from edgekit.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME, Manifest, dump_manifest, parse_manifest
 
@@ -108,14 +108,14 @@ def write_bundle(path: str | os.PathLike[str], manifest: Manifest, read_file: Ca
     try:
         storage.need_space(target.parent, sum(e.size for e in entries))
         with storage.replacing(target, mode=0o644) as descriptor:
-            crcs = [_write_entry(descriptor, entries[0], iter((data,)), hashlib.sha256(data).hexdigest())]
+            crcs = [_write_entry(descriptor, entries[0], iter((data,)), sha256(data).hexdigest())]
             for entry in entries[1:]:
                 chunks = _chunks(entry.name, read_file)
                 crcs.append(_write_entry(descriptor, entry, chunks, files[entry.name].sha256))
             storage.write_all(descriptor, directory(entries, tuple(crcs)))
     except OSError as error:
         raise _unwritable(error, target) from None
-    return hashlib.sha256(data).hexdigest()
+    return sha256(data).hexdigest()
 
 
 def check_output(path: Path) -> None:
@@ -132,10 +132,10 @@ def _unwritable(error: OSError, path: Path) -> BundleError:
     return BundleError(f"cannot write the bundle {storage.explain(error, path)}", hint=storage.way_out(error))
 
 
-def _write_entry(descriptor: int, entry: Entry, chunks: Iterator[bytes], sha256: str) -> int:
+def _write_entry(descriptor: int, entry: Entry, chunks: Iterator[bytes], expected: str) -> int:
     """Stream one member; its header is written again when the CRC is known."""
     storage.write_all(descriptor, local_header(entry, 0))
-    crc, size, seen = 0, 0, hashlib.sha256()
+    crc, size, seen = 0, 0, sha256()
     for chunk in chunks:
         size += len(chunk)
         if size > entry.size:
@@ -143,11 +143,11 @@ def _write_entry(descriptor: int, entry: Entry, chunks: Iterator[bytes], sha256:
         crc = zlib.crc32(chunk, crc)
         seen.update(chunk)
         storage.write_all(descriptor, chunk)
-    if size != entry.size or seen.hexdigest() != sha256:
+    if size != entry.size or seen.hexdigest() != expected:
         got = f"{'more' if size > entry.size else f'{size:,} bytes'}, sha256 {seen.hexdigest()}"
         raise IntegrityError(
             f"{entry.name} is not the file that the manifest records: "
-            f"expected {entry.size:,} bytes, sha256 {sha256}, got {got}",
+            f"expected {entry.size:,} bytes, sha256 {expected}, got {got}",
             hint="it changed while it was being packaged; package again",
         )
     storage.write_at(descriptor, local_header(entry, crc), entry.offset)
@@ -178,7 +178,7 @@ class Container(NamedTuple):
     @property
     def digest(self) -> str:
         """sha256 of the manifest's bytes: the bundle's name everywhere."""
-        return hashlib.sha256(self.manifest_bytes).hexdigest()
+        return sha256(self.manifest_bytes).hexdigest()
 
 
 def read_manifest(path: str | os.PathLike[str]) -> Manifest:
@@ -241,7 +241,7 @@ def stream_payloads(container: Container, take: Callable[[str, memoryview], None
     crcs.append(zlib.crc32(container.manifest_bytes))
     for entry in container.entries[1:]:
         start = entry.offset + len(local_header(entry, 0))
-        seen, crc, at = hashlib.sha256(), 0, start
+        seen, crc, at = sha256(), 0, start
         while at < start + entry.size:
             chunk = buffer[: _read_into(descriptor, buffer[: start + entry.size - at], at, path)]
             seen.update(chunk)

@@ -9,13 +9,13 @@ Paths are text because they are paths of a device, which need not be this machin
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from edgekit.digest import sha256
 from edgekit.errors import InputError, ManifestError
 from edgekit.manifest import FileFact, check_file_name
 from edgekit.records import Record, dump_canonical, load_json, parse
@@ -87,7 +87,7 @@ def parse_record(data: bytes) -> ReleaseRecord:
 def release_id(bundle: str, layer: str, settings: Mapping[str, Any]) -> str:
     """sha256 over the canonical JSON of the three."""
     three = {"bundle": bundle, "layer": layer, "settings": settings}
-    return hashlib.sha256(dump_canonical(three)).hexdigest()
+    return sha256(dump_canonical(three)).hexdigest()
 
 
 def check_app(app: str) -> str:

@@ -16,7 +16,6 @@ manifest has some forty records; these take a few microseconds each, which start
 
 from __future__ import annotations
 
-import json
 import math
 import re
 import sys
@@ -109,6 +108,8 @@ def dump(value: Any) -> Json:
 
 def dump_canonical(value: Any) -> bytes:
     """The one byte string that stands for this record: sorted keys, no spaces, ASCII."""
+    import json  # 2 ms that importing the names of edgekit need not pay
+
     try:
         return json.dumps(dump(value), sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -120,6 +121,8 @@ def load_json(data: bytes) -> Json:
 
     At most NESTING_LIMIT levels and CONTAINER_LIMIT lists and tables, whose memory is many times their text.
     """
+    import json
+
     if data.count(b"[") + data.count(b"{") > CONTAINER_LIMIT:
         raise ManifestError("", f"more than {CONTAINER_LIMIT} lists and tables")
     try:
@@ -214,6 +217,8 @@ def _name(kind: type) -> str:
 
 
 def _shown(value: Json) -> str:
+    import json
+
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
 

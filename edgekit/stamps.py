@@ -6,13 +6,13 @@ bundle. One that is absent, malformed, unreadable or unwritable only means that 
 
 from __future__ import annotations
 
-import hashlib
 import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from edgekit import storage
+from edgekit.digest import sha256
 from edgekit.errors import BundleError
 from edgekit.records import dump_canonical
 
@@ -48,7 +48,7 @@ def graph_cache(bundle: Path, digests: Iterable[str]) -> str:
     above = bundle.resolve().parents
     release = len(above) > 4 and (above[1].name, above[3].name) == ("releases", "apps")
     folder = above[4] / "caches" if release else cache_folder() / "graphs"
-    return str(folder / hashlib.sha256(" ".join(digests).encode()).hexdigest()[:32])
+    return str(folder / sha256(" ".join(digests).encode()).hexdigest()[:32])
 
 
 def stamp_holds(path: str, digest: str, files: Mapping[str, Identity]) -> bool:
@@ -91,4 +91,4 @@ def _content(digest: str, files: Mapping[str, Identity]) -> bytes:
 
 
 def _stamp_path(path: str) -> Path:
-    return cache_folder() / "stamps" / f"{hashlib.sha256(os.fsencode(path)).hexdigest()}.json"
+    return cache_folder() / "stamps" / f"{sha256(os.fsencode(path)).hexdigest()}.json"

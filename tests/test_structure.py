@@ -14,7 +14,7 @@ PACKAGE = ROOT / "edgekit"
 
 LAYERS = [
     {"errors"},
-    {"records", "clock"},
+    {"records", "clock", "digest"},
     {"specs", "results"},
     {"manifest", "storage"},
     {"container", "stamps", "targets", "formats", "installed", "requirements"},
