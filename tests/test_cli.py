@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import struct
 import subprocess
 import sys
@@ -12,11 +13,12 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from graphs import affine_onnx
-from packing import SEVEN_PNG, SEVEN_WAV, TRIDIGIT, changed_recipe
+from packing import ROOT, SEVEN_PNG, SEVEN_WAV, TRIDIGIT, changed_recipe
 
 from edgekit.bundle import open_bundle
 from edgekit.cli import main
@@ -379,3 +381,30 @@ def test_help_shows_examples() -> None:
     assert run("completion", "bash").stdout.startswith("_edgekit_completion")
     assert "raspberry-pi-5" in run("targets").stdout
     assert "tridigit" in json.loads(run("models", "--json").stdout)
+
+
+def documented() -> list[list[str]]:
+    """Every command line that the README and the help texts show, as words after `edgekit`."""
+    texts = [(ROOT / "README.md").read_text("utf-8")]
+    waiting: list[click.Command] = [main]
+    while waiting:
+        command = waiting.pop()
+        texts.append(command.help or "")
+        waiting += command.commands.values() if isinstance(command, click.Group) else ()
+    lines = [line.strip().removeprefix("$ ") for text in texts for line in text.splitlines()]
+    return [shlex.split(line, comments=True)[1:] for line in lines if line.startswith("edgekit ")]
+
+
+def test_every_command_line_that_is_shown_is_one_that_is_understood() -> None:
+    """README and help: each verb exists, each option too, and the arguments are as many as it takes."""
+    lines = documented()
+    assert len(lines) > 40
+    for words in lines:
+        command: click.Command = main
+        while isinstance(command, click.Group) and words:
+            assert words[0] in command.commands, words
+            command, words = command.commands[words[0]], words[1:]
+        given, left, _ = command.make_parser(click.Context(command)).parse_args(list(words))
+        assert left == [], (command.name, words)
+        missing = [p.name for p in command.params if isinstance(p, click.Argument) and p.required and not given[p.name]]
+        assert missing == [], (command.name, words)
