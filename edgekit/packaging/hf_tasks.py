@@ -11,6 +11,7 @@ from edgekit.packaging.hf_graphs import Side, Staged, find_output
 from edgekit.packaging.hf_text import TOKENIZER, read_ctc
 from edgekit.packaging.hub_folder import HubFolder
 from edgekit.packaging.questions import Questions
+from edgekit.packaging.sentence_head import EMBEDDING, STATES, poolings
 from edgekit.runtimes.graph import TensorSpec
 from edgekit.specs.audio import AudioSpec
 from edgekit.specs.post import (
@@ -69,11 +70,41 @@ _BY_ARCHITECTURE = (
 )
 """Task by the end of `architectures[0]`, the first that fits."""
 _SPEECH_GENERATORS = ("whisper", "moonshine", "speech_to_text")
+_NOT_DONE = (
+    ("ForMaskedLM", "fill-mask"),
+    ("ForQuestionAnswering", "question-answering"),
+    ("ForMultipleChoice", "multiple-choice"),
+    ("ForUniversalSegmentation", "image-segmentation"),
+    ("ForInstanceSegmentation", "image-segmentation"),
+    ("ForPanopticSegmentation", "image-segmentation"),
+    ("ForImageSegmentation", "image-segmentation"),
+    ("ForMaskGeneration", "mask-generation"),
+    ("OwlViTForObjectDetection", "zero-shot-object-detection"),
+    ("Owlv2ForObjectDetection", "zero-shot-object-detection"),
+    ("GroundingDinoForObjectDetection", "zero-shot-object-detection"),
+    ("ForTextToSpeech", "text-to-audio"),
+    ("ForSpeechToSpeech", "audio-to-audio"),
+    ("ForAudioFrameClassification", "audio-frame-classification"),
+    ("ForXVector", "audio-xvector"),
+    ("ForVideoClassification", "video-classification"),
+    ("ForKeypointDetection", "keypoint-detection"),
+    ("ForPoseEstimation", "keypoint-detection"),
+    ("ForImageToImage", "image-to-image"),
+    ("ForImageSuperResolution", "image-to-image"),
+    ("ForMaskedImageModeling", "masked image modelling"),
+    ("ForPreTraining", "pre-training"),
+)
+"""Tasks that transformers has and this package does not, by the end of the architecture's name."""
+_READERS_OF_BOTH = (
+    "florence2", "gemma3", "idefics", "idefics2", "idefics3", "internvl", "llava", "llava_next", "llava_onevision",
+    "mllama", "paligemma", "qwen2_vl", "qwen2_5_vl", "smolvlm", "kosmos-2",
+)  # fmt: skip
+"""Models that answer to a picture and a text together (image-text-to-text), by model_type."""
 _TEXT_WRITERS = (
     "bart", "bigbird_pegasus", "blenderbot", "blenderbot-small", "led", "longt5", "m2m_100", "marian", "mbart", "mt5",
     "mvp", "nllb-moe", "pegasus", "pegasus_x", "plbart", "prophetnet", "switch_transformers", "t5", "umt5",
 )  # fmt: skip
-_PICTURE_READERS = ("blip", "pix2struct", "florence2")
+_PICTURE_READERS = ("blip", "pix2struct")
 _AUDIO_MODELS = ("wav2vec2", "hubert", "wavlm", "unispeech", "sew", "data2vec-audio", "whisper", "audio-spectrogram")
 _SEVERAL_SIDES = {
     "clip": SIMILARITY[0],
@@ -97,11 +128,24 @@ def decide_task(folder: HubFolder, asked: str | None) -> tuple[str, str]:
         return "feature-extraction", "task feature-extraction: modules.json is sentence-transformers'"
     names = folder.config.get("architectures")
     architecture = names[0] if isinstance(names, list) and names and isinstance(names[0], str) else ""
-    task = _task_of(architecture, str(folder.config.get("model_type", "")))
+    model_type = str(folder.config.get("model_type", ""))
+    _refuse_undone(folder, architecture, model_type)
+    task = _task_of(architecture, model_type)
     if task is None:
         what = f"architecture '{architecture}'" if architecture else "config.json names no architecture"
         raise InputError(f"{folder.name}: {what}: its task is not known", hint=f"--task, one of: {', '.join(TASKS)}")
     return task, f"task {task}: config.json's architecture is {architecture}"
+
+
+def _refuse_undone(folder: HubFolder, architecture: str, model_type: str) -> None:
+    undone = next((task for ending, task in _NOT_DONE if architecture.endswith(ending)), None)
+    if undone is None and model_type in _READERS_OF_BOTH and not architecture.endswith("Model"):
+        undone = "image-text-to-text"
+    if undone is not None:
+        raise InputError(
+            f"{folder.name}: config.json's architecture {architecture} is for {undone}, which is no task here",
+            hint=f"another use of its graph: --task, one of: {', '.join(TASKS)}",
+        )
 
 
 def _task_of(architecture: str, model_type: str) -> str | None:
@@ -250,6 +294,13 @@ def _ctc(folder: HubFolder, logits: TensorSpec, spec: AudioSpec, files: dict[str
     return ctc
 
 
+def states_of(folder: HubFolder, staged: Staged, ask: Questions) -> TensorSpec | None:
+    """The output that holds the states of the tokens; None for a graph that makes the whole embedding itself."""
+    if any(tensor.name == EMBEDDING for tensor in staged.tensors.outputs):
+        return None
+    return find_output(staged, (STATES, "token_embeddings"), "the tokens' states", ask)
+
+
 def embedding_source(
     folder: HubFolder, staged: Staged, side: Side, ask: Questions
 ) -> tuple[EmbeddingSource, TensorSpec, bool, str]:
@@ -267,6 +318,22 @@ def embedding_source(
     return EmbeddingSource(value=name, pooling=pooling), tensor, normalizes[0], f"embedding: {why}{normalizes[1]}"
 
 
+def check_modules(folder: HubFolder) -> None:
+    """Refuse a module of sentence-transformers that is not known, or one behind the normalisation."""
+    kinds = [str(m["type"]).rsplit(".", 1)[-1] for m in folder.modules]
+    unknown = [kind for kind in kinds if kind not in _MODULES]
+    if unknown:
+        raise InputError(f"{folder.name}: modules.json has {unknown[0]}, which is not supported")
+    if "Normalize" in kinds[:-1]:
+        raise InputError(f"{folder.name}: modules.json has {kinds[-1]} behind Normalize, which is not supported")
+
+
+def headed_embedding(folder: HubFolder, ask: Questions) -> tuple[EmbeddingSource, bool, str]:
+    """Where the embedding of a model with modules of its own comes from, whether it is normalised, and a note."""
+    normal, how = _normalizes(folder, ask)
+    return EmbeddingSource(value=EMBEDDING, pooling=None), normal, f"embedding: by modules.json{how}"
+
+
 def _normalizes(folder: HubFolder, ask: Questions) -> tuple[bool, str]:
     given = ask.given("normalize")
     if given is not None:
@@ -281,27 +348,20 @@ def _normalizes(folder: HubFolder, ask: Questions) -> tuple[bool, str]:
 
 def _pooling(folder: HubFolder, side: Side, ask: Questions) -> tuple[str, str]:
     """How token states become one vector: by 1_Pooling/config.json, by the person, or as sentence-transformers does."""
-    unknown = [m["type"] for m in folder.modules if str(m["type"]).rsplit(".", 1)[-1] not in _MODULES]
-    if unknown:
-        raise InputError(f"{folder.name}: modules.json has {unknown[0]}, which is not supported")
     given = ask.given("pooling")
     if given is not None:
         if given not in ("mean", "cls", "last", "max"):
             raise InputError(f"pooling: expected mean, cls, last or max, got '{given}'")
         return given, f"{given} over the tokens, as answered"
     if folder.pooling:
-        modes = {"pooling_mode_cls_token": "cls", "pooling_mode_mean_tokens": "mean", "pooling_mode_max_tokens": "max",
-                 "pooling_mode_lasttoken": "last"}  # fmt: skip
-        on = [key for key, value in folder.pooling.items() if key.startswith("pooling_mode_") and value is True]
-        if len(on) != 1 or on[0] not in modes:
-            raise InputError(f"{folder.name}: 1_Pooling/config.json asks for {', '.join(on) or 'no pooling'}")
-        return modes[on[0]], f"{modes[on[0]]} over the tokens (1_Pooling/config.json)"
+        mode = poolings(folder.pooling)[0]
+        return mode, f"{mode} over the tokens (1_Pooling/config.json)"
     if side != "text":
         return ask.choice("pooling", ("cls", "mean", "max"), "how token states become one vector"), "as answered"
     return "mean", "mean over the tokens, sentence-transformers' rule for a folder without modules.json"
 
 
-_MODULES = ("Transformer", "Pooling", "Normalize")
+_MODULES = ("Transformer", "Pooling", "Dense", "Normalize")
 
 
 def make_embeddings(sources: dict[str, EmbeddingSource], normalize: bool) -> Embeddings:

@@ -16,15 +16,19 @@ from edgekit.packaging.hf_tasks import (
     SIDES,
     SIMILARITY,
     TEXT_TO_TEXT,
+    check_modules,
     decide_task,
     embedding_source,
+    headed_embedding,
     make_embeddings,
     read_postprocess,
+    states_of,
 )
 from edgekit.packaging.hf_towers import check_widths, find_scale, has_towers, stage_towers
 from edgekit.packaging.hub_folder import HubFolder, HubGraph, choose_variant, read_hub_folder
 from edgekit.packaging.questions import Questions
 from edgekit.packaging.sampling import drawn_picture, generated_sample
+from edgekit.packaging.sentence_head import STATES, read_head
 from edgekit.specs.post import EmbeddingSource, Postprocess, Similarity
 from edgekit.targets import Target
 
@@ -138,6 +142,14 @@ def _single(
     place(staged, files)
     spec, constants = read_input(folder, staged, side, files, ask)
     notes: tuple[str, ...] = (why,)
+    if task == "feature-extraction" and folder.modules:
+        check_modules(folder)
+        states = states_of(folder, staged, ask)
+        head = None if states is None or ask.given("pooling") else read_head(folder, staged, states, files)
+        if states is not None and head is not None:
+            headed, normalize, note = headed_embedding(folder, ask)
+            graphs = (graph_spec(staged, "model", {STATES: states}, constants), head)
+            return {side: spec}, graphs, make_embeddings({side: headed}, normalize), (why, note)
     if task == "feature-extraction":
         found, tensor, normalize, note = embedding_source(folder, staged, side, ask)
         postprocess: Postprocess = make_embeddings({side: found}, normalize)
