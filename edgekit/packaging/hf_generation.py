@@ -37,7 +37,7 @@ ENCODERS = ("encoder_model", "vision_encoder", "audio_encoder")
 SILENCE = 1e-4
 """-80 dB of full scale, a tenth of a microphone's own noise; models write words of their own under it."""
 MOONSHINE_TOKENS_PER_SECOND = 6.5
-"""transformers' Moonshine page: the training data's upper bound, against endless repetition."""
+"""transformers' Moonshine page: the training data's upper bound; here it says what fits into a window."""
 MOONSHINE_LEAST_SAMPLES = 895
 """What its three convolutions need for one frame: 127 + 64 * (6 + 3 * 2)."""
 
@@ -219,7 +219,7 @@ def _generation(
             max_length=length,
             max_new_tokens=new_tokens,
             positions=positions,
-            tokens_per_second=MOONSHINE_TOKENS_PER_SECOND if model_type == "moonshine" else 0.0,
+            tokens_per_second=0.0,
             choice=choice,
             speech=speech,
             chunks=_chunks(spec, model_type, positions),
