@@ -17,6 +17,8 @@ TOKENIZER = "tokenizer.json"
 VOCABULARY = "vocab.json"
 LENGTH_LIMIT = 1_000_000
 """tokenizer_config's `model_max_length` above it means that nobody set one (transformers writes 1e30)."""
+UNBOUNDED = 4096
+"""The most tokens of a text where the model's positions bound nothing: a limit of ours, a longer text is refused."""
 
 _PADDED_POSITIONS = frozenset(
     ("roberta", "xlm-roberta", "xlm-roberta-xl", "camembert", "mpnet", "longformer", "data2vec-text", "ibert", "xmod")
@@ -59,7 +61,8 @@ def read_text(folder: HubFolder, ports: TextPorts, files: dict[str, Content], as
         tokenizer=TokenizerFile(type="tokenizer_json", file=TOKENIZER, add_special_tokens=True),
         lowercase=False,
         max_length=longest,
-        truncation=truncation,  # type: ignore[arg-type]  # checked by _sides
+        # Where nothing bounds a text, nothing says that it may be cut.
+        truncation="error" if longest == UNBOUNDED else truncation,  # type: ignore[arg-type]  # checked by _sides
         # SigLIP was trained on padded texts without a mask (its processor's padding="max_length").
         padding="max_length" if pads else "longest",
         pad_side=side,  # type: ignore[arg-type]  # checked by _sides
@@ -99,7 +102,14 @@ def max_length(folder: HubFolder, ask: Questions) -> int:
     if positions is None and "relative_attention_num_buckets" not in config:  # T5's own number bounds nothing
         found.append(config.get("n_positions"))
     lengths = [int(n) for n in found if isinstance(n, (int, float)) and 0 < n <= LENGTH_LIMIT]
+    if not lengths and _is_unbounded(config):
+        return UNBOUNDED
     return min(lengths) if lengths else int(ask.number("max_length", "the most tokens of one text"))
+
+
+def _is_unbounded(config: Config) -> bool:
+    """Whether the model's positions are relative, so that a text of any length has them."""
+    return "relative_attention_num_buckets" in config or config.get("model_type") in ("bloom", "mpt")
 
 
 def text_config(folder: HubFolder) -> Config:
