@@ -259,6 +259,8 @@ def inspect(source: str, target: str | None, shapes: tuple[str, ...], as_json: b
 @click.argument("sources", nargs=-1, required=True)
 @click.option("--on", "device", metavar="DEVICE", help="Measure latency and memory there; scores are made here.")
 @_target
+@_wheels
+@_offline
 @click.option("--data", type=click.Path(path_type=Path), help="DIR/<label>/files or a CSV; default: golden samples.")
 @click.option("--limit", type=click.IntRange(1), help="At most so many samples, evenly spread.")
 @click.option("--runs", type=click.IntRange(1), default=100, show_default=True, help="Timed runs of each, at least.")

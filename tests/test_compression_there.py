@@ -75,6 +75,7 @@ def test_devices_that_cannot_measure(tridigit: Path, digits: Path, tmp_path: Pat
     for wrong in (("--no-latency",), ("--target", "no-such-board")):
         assert run(*words, "--on", address, *wrong).exit_code == 4
     assert run(*words, "--on", "no-such-name").exit_code == 4
+    assert run(*words, "--offline", tmp_path).exit_code == 4
     assert "samples" not in gone.stderr + unfit.stderr
     assert not (tmp_path / "device" / "apps").exists() or not list((tmp_path / "device" / "apps").iterdir())
 

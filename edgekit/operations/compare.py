@@ -74,16 +74,21 @@ def compare(
     note: Note,
     device: str | None = None,
     target: str | None = None,
+    wheels: Sequence[Path] = (),
+    offline: Path | None = None,
 ) -> Compared:
     """Compare bundles or recipes (`recipe@variant`) on data, or on the first one's golden samples.
 
     runs, seconds: at least so many, so long, for each model's latency. qualities, scales: of compressed inputs to
     try on the first one. device: where latency and memory are measured, null for this machine; scores are this
-    machine's. target: the kind to package for, null for the device's or this machine's. Raises InputError,
-    BundleError, GraphRefused, TargetError; of a device what deploying and profiling raise.
+    machine's. target: the kind to package for, null for the device's or this machine's. wheels, offline: for the layer
+    of a device, as `deploy` takes them. Raises InputError, BundleError, GraphRefused, TargetError; of a device what
+    deploying and profiling raise.
     """
     if len(sources) < 1 or (len(sources) < 2 and not (qualities or scales)):
         raise InputError(f"compare needs at least two models, got {len(sources)}", hint="edgekit compare A B")
+    if device is None and (wheels or offline):
+        raise InputError("--wheel and --offline are for the layer of a device", hint="add --on DEVICE")
     if device is not None and not latency:
         raise InputError("a device measures latency and memory", hint="leave out --no-latency, or --on")
     kind = choose_target(target, lambda _: None) if device is None else device_kind(device, target, note)
@@ -98,7 +103,14 @@ def compare(
         note(f"{len(samples)} samples, {len(made)} models")
         run = _Run(made, predictors, samples)
         run.predict(note)
-        measured = _measured(made, samples, runs, seconds, device, kind, note) if latency else NOT_MEASURED
+        measured = NOT_MEASURED
+        if latency:
+            bundles, workload = {s.name: s.bundle for s in made}, _workload(samples)
+            if device is None:
+                measured = _measured_here(bundles, workload, runs, seconds, note)
+            else:
+                supplies: dict[str, Any] = {"wheels": wheels, "offline": offline}
+                measured = measure_there(bundles, workload, runs, seconds, device, kind, note=note, **supplies)
         candidates = tuple(run.candidate(s, measured, note) for s in made)
         rows = sweep_inputs(first, samples, qualities, scales, note) if qualities or scales else ()
         return Compared(
@@ -153,24 +165,16 @@ def _as_files(samples: list[Sample], first: Predictor, scratch: Path) -> list[Sa
 NOT_MEASURED = Measured({}, {}, "", "")
 
 
-def _measured(
-    made: Sequence[Source],
-    samples: Sequence[Sample],
-    runs: int,
-    seconds: float,
-    device: str | None,
-    kind: Target,
-    note: Note,
-) -> Measured:
+def _workload(samples: Sequence[Sample]) -> Workload:
     chosen = samples[:: max(1, len(samples) // LATENCY_SAMPLES)][:LATENCY_SAMPLES]
     kinds = {tuple(sorted(s.item)) for s in chosen}
     described = f"{len(chosen)} of the samples ({'; '.join(', '.join(k) for k in sorted(kinds))})"
-    workload = Workload(origin="user", items=tuple(s.item for s in chosen), described=described)
-    bundles = {s.name: s.bundle for s in made}
-    if device is not None:
-        return measure_there(bundles, workload, runs, seconds, device, kind, note)
+    return Workload(origin="user", items=tuple(s.item for s in chosen), described=described)
+
+
+def _measured_here(bundles: Mapping[str, Path], workload: Workload, runs: int, seconds: float, note: Note) -> Measured:
     timed = measure_latency({name: str(path) for name, path in bundles.items()}, workload, runs, seconds, note)
-    peaks = {name: peak_of(str(path), samples[0].item) for name, path in bundles.items()}
+    peaks = {name: peak_of(str(path), workload.items[0]) for name, path in bundles.items()}
     here = this_environment()
     return Measured(timed, peaks, machine_name(here), here.id)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ from edgekit.devices import read_facts
 from edgekit.errors import TargetError
 from edgekit.operations.compare_latency import latencies
 from edgekit.operations.compare_records import Latency
-from edgekit.operations.deploy import find_kind
+from edgekit.operations.deploy import find_kind, wanted
 from edgekit.operations.devices import opened
 from edgekit.operations.package import Note
 from edgekit.operations.profile_there import measure_bundles
@@ -54,13 +54,28 @@ def check_all_fit(bundles: Mapping[str, Path], name: str, kind: Target) -> None:
 
 
 def measure_there(
-    bundles: Mapping[str, Path], workload: Workload, runs: int, seconds: float, name: str, kind: Target, note: Note
+    bundles: Mapping[str, Path],
+    workload: Workload,
+    runs: int,
+    seconds: float,
+    name: str,
+    kind: Target,
+    *,
+    wheels: Sequence[Path],
+    offline: Path | None,
+    note: Note,
 ) -> Measured:
-    """Latency of all in turn, then a fresh process of each for its memory. Raises as measure_bundles does."""
+    """Latency of all in turn, then a fresh process of each for its memory. Raises as measure_bundles does.
+
+    wheels, offline: for the layer that is brought (see `deploy`).
+    """
     changes = {"min_runs": runs, "min_s": seconds, "cold_starts": 0, "operators": False}
     memory = {**SHORT, "cold_starts": 1}
+    asked = wanted(
+        wheels=tuple(map(str, wheels)), offline=None if offline is None else str(offline), allow_downgrade=True
+    )
     whole, alone = measure_bundles(
-        bundles, name, kind.name, workload=workload, changes=changes, memory=memory, note=note
+        bundles, name, kind.name, workload=workload, changes=changes, memory=memory, asked=asked, note=note
     )
     peaks = {given: report.cold_start.peak_bytes[0] if report.cold_start else None for given, report in alone.items()}
     return Measured(latencies(whole, bundles), peaks, machine_name(whole.environment), whole.environment.id)

@@ -146,6 +146,7 @@ def measure_bundles(
     workload: Workload,
     changes: Mapping[str, Any],
     memory: Mapping[str, Any],
+    asked: Wanted,
     note: Note,
 ) -> tuple[Report, dict[str, Report]]:
     """Bundles by name measured in turn on a device, then each alone, with these options; nothing of it stays there.
@@ -161,7 +162,7 @@ def measure_bundles(
         there = _There(device.replace(root=facts.root), name, ", ".join(bundles), app, note, again="run it again")
         there.refuse_while_one_runs()
         try:
-            placed = _bring(there, facts, "compare", works, wanted(allow_downgrade=True), target, app)
+            placed = _bring(there, facts, "compare", works, asked, target, app)
             whole = there.measure(placed, workload, changes)
             alone = {given: there.measure({given: one}, workload, memory) for given, one in placed.items()}
         finally:
