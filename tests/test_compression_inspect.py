@@ -332,6 +332,55 @@ def test_ort_format_counts_the_same(tmp_path: Path) -> None:
     assert got.folding.fused_operators.get("FusedConv", 0) > 0
 
 
+def test_rearranged_graphs_count_the_same(tmp_path: Path) -> None:
+    """What ONNX Runtime writes at its highest level for this CPU: channels last, blocked layouts, fused operators."""
+    ort = pytest.importorskip("onnxruntime")
+    source = plain(tmp_path / "plain.onnx")
+    want = inspect_model(source)
+    quantised = static(source, tmp_path / "qdq.onnx")
+    for name, model in (("plain", source), ("half", half(source, tmp_path / "half.onnx")), ("quantised", quantised)):
+        options = ort.SessionOptions()
+        options.log_severity_level = 4
+        options.optimized_model_filepath = str(tmp_path / f"{name}.ort")
+        options.add_session_config_entry("session.save_model_format", "ORT")
+        ort.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+        facts = inspect_model(tmp_path / f"{name}.ort")
+        assert (facts.multiply_adds, facts.not_counted) == (want.multiply_adds, {}), name
+        assert facts.parameters == pytest.approx(want.parameters, rel=0.01)
+        assert kinds(facts) == ({"qoperator"} if name == "quantised" else set())
+
+
+@pytest.mark.parametrize("coordinates", [False, True])
+@pytest.mark.parametrize("inside", [False, True])
+def test_weights_stored_without_their_zeros(coordinates: bool, inside: bool, tmp_path: Path) -> None:
+    """ONNX's sparse tensors, as an initializer and in a Constant, by flat place and by coordinates: the zeros that are
+    not stored are counted, shapes and work are those of the whole matrix; places outside it are refused."""
+    onnx = pytest.importorskip("onnx")
+    kept = pruned(plain_arrays()["m1"], 0.9)
+    places = np.argwhere(kept) if coordinates else np.flatnonzero(kept)
+
+    def store(model: Any, places: np.ndarray) -> None:
+        values = onnx.helper.make_tensor("m1", onnx.TensorProto.FLOAT, [len(places)], kept[np.nonzero(kept)])
+        index = onnx.numpy_helper.from_array(places.astype(np.int64), "m1_places")
+        stored = onnx.helper.make_sparse_tensor(values, index, list(kept.shape))
+        dense = next(t for t in model.graph.initializer if t.name == "m1")
+        model.graph.initializer.remove(dense)
+        if inside:
+            model.graph.node.insert(0, onnx.helper.make_node("Constant", [], ["m1"], sparse_value=stored))
+        else:
+            model.graph.sparse_initializer.append(stored)
+
+    source = plain(tmp_path / "plain.onnx")
+    want = inspect_model(source)
+    facts = inspect_model(change(source, tmp_path / "sparse.onnx", lambda model: store(model, places)))
+    assert kinds(facts) == {"unstructured-sparsity"}
+    assert finding(facts, "unstructured-sparsity") == (1, pytest.approx(0.9, rel=0.01))
+    assert (facts.parameters, facts.multiply_adds) == (want.parameters, want.multiply_adds)
+    wrong = change(source, tmp_path / "wrong.onnx", lambda model: store(model, places + kept.size))
+    with pytest.raises(EdgekitError, match="places outside its shape"):
+        inspect_model(wrong)
+
+
 def test_shapes_are_those_of_the_runtime(shared: Path) -> None:
     """Every value of a transformer has the shape that ONNX Runtime gives it, shape arithmetic included."""
     onnx, ort = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
@@ -498,3 +547,19 @@ def test_files_of_ai_edge_quantizer(name: str, tmp_path: Path) -> None:
     grain = {1: "per-tensor", 64: "per-channel", 128: "per-block"}
     assert [layer.granularity for layer in dense] == [grain[m["scales"]] for m in matrices]
     assert not any(layer.doubts for layer in facts.layers)
+
+
+@pytest.mark.filterwarnings("ignore:Warning. Enabling `experimental_preserve_all_tensors`:UserWarning")
+def test_int16_data_with_int8_weights(tmp_path: Path) -> None:
+    """Biases are 64 bits wide then; parameters and work are those of the float file all the same."""
+    from ai_edge_quantizer import quantizer, recipe
+
+    source, made = TRIDIGIT / "text.tflite", tmp_path / "int16x8.tflite"
+    engine = quantizer.Quantizer(str(source), recipe.static_wi8_ai16())
+    rows = np.random.default_rng(0).integers(0, 38, (8, 1, 8)).astype(np.int32)
+    ranges = engine.calibrate({"serving_default": [{"input_ids": row} for row in rows]}, num_threads=1)
+    made.write_bytes(bytes(engine.quantize(ranges, enable_progress_report=False).quantized_model))
+    facts, want = inspect_model(made), inspect_model(source)
+    assert (facts.parameters, facts.multiply_adds) == (want.parameters, want.multiply_adds)
+    assert kinds(facts) == {"integer"}
+    assert "INT16 data, INT8 weight" in next(f.evidence for f in facts.findings if f.kind == "integer")

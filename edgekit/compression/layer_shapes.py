@@ -30,14 +30,16 @@ def layer_shape(node: Node, shapes: Sequence[Shape | None]) -> list[Shape | None
         return []
     if op in CONVOLUTIONS:
         weight = shapes[CONVOLUTIONS[op]]
-        return [None if weight is None else _convolved(first, weight, attributes, op.startswith("Nhwc"))]
+        return [None if weight is None else _convolved(first, weight, attributes, _is_channels_last(node))]
     if op == "ConvTranspose":
         weight = shapes[1]
         return [None if weight is None else _transposed(first, weight, attributes)]
-    if op in ("MaxPool", "AveragePool", "LpPool", "QLinearAveragePool"):
-        window = (1, 1, *attributes["kernel_shape"])
-        return [_convolved(first, window, attributes, False, channels=first[1])]
+    if op in ("MaxPool", "AveragePool", "LpPool", "QLinearAveragePool", "NhwcMaxPool"):
+        window, last = (1, 1, *attributes["kernel_shape"]), _is_channels_last(node)
+        return [_convolved(first, window, attributes, last, channels=first[-1 if last else 1])]
     if op in ("GlobalAveragePool", "GlobalMaxPool", "QLinearGlobalAveragePool"):
+        if _is_channels_last(node):
+            return [(first[0], *(1 for _ in first[2:]), first[-1])]
         return [(first[0], first[1], *(1 for _ in first[2:]))]
     if op in PRODUCTS:
         a, b = (shapes[i] for i in PRODUCTS[op])
@@ -63,6 +65,11 @@ def layer_shape(node: Node, shapes: Sequence[Shape | None]) -> list[Shape | None
     if op == "Einsum":
         return [_einsum(attributes.get("equation", ""), shapes)]
     return []
+
+
+def _is_channels_last(node: Node) -> bool:
+    """As ONNX Runtime's optimiser rearranges quantised graphs."""
+    return node.op.startswith("Nhwc") or node.attributes.get("channels_last") == 1
 
 
 def _convolved(

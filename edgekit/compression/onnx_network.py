@@ -9,7 +9,7 @@ import struct
 from typing import Any
 
 from edgekit.compression.network import NODE_LIMIT, Graph, Network, Node
-from edgekit.formats import Buffer, StoredTensor, Value
+from edgekit.formats import RANK_LIMIT, Buffer, SparseTensor, StoredTensor, Value
 from edgekit.formats.onnx import DEPTH_LIMIT, parse_onnx, plain_domain, read_tensor, read_value
 from edgekit.formats.protobuf import BYTES, VARINT, Wire, signed
 
@@ -56,6 +56,9 @@ class _Reader:
             elif number == 5:
                 tensor = read_tensor(self.wire, a, b)
                 constants[tensor.name] = tensor
+            elif number == 15:
+                tensor = self.sparse(a, b, "")
+                constants[tensor.name] = tensor
             elif number == 11:
                 inputs.append(read_value(self.wire, a, b))
             elif number in (12, 13):
@@ -65,6 +68,31 @@ class _Reader:
                     outputs.append(value.name)
         return Graph(
             name, tuple(nodes), tuple(v for v in inputs if v.name not in constants), tuple(outputs), constants, values
+        )
+
+    def sparse(self, start: int, end: int, output: str) -> SparseTensor:
+        """A SparseTensorProto; `output` names one inside a node, else its values have its name."""
+        parts: dict[int, StoredTensor] = {}
+        dims: list[int] = []
+        for number, kind, a, b in self.wire.fields(start, end):
+            if number in (1, 2) and kind == BYTES:
+                parts[number] = read_tensor(self.wire, a, b)
+            elif number == 3:
+                dims += [signed(a)] if kind == VARINT else map(signed, self.wire.varints(a, b))
+        if len(parts) < 2 or len(dims) > RANK_LIMIT or any(axis < 0 for axis in dims):
+            raise self.wire.refuse("a sparse tensor without values, places or a shape")
+        values, indices = parts[1], parts[2]
+        return SparseTensor(
+            name=output or values.name,
+            datatype=values.datatype,
+            shape=tuple(dims),
+            location=values.location,
+            offset=values.offset,
+            size_bytes=values.size_bytes + indices.size_bytes,
+            encoding="scattered",
+            quantization=None,
+            values=values,
+            indices=indices,
         )
 
     def function(self, start: int, end: int) -> Graph:
@@ -103,7 +131,7 @@ class _Reader:
             attributes[key] = value
         op = texts[4]
         if op == "Constant" and outputs:
-            held = attributes.get("value")
+            held = attributes.get("value") or attributes.get("sparse_value")
             if isinstance(held, StoredTensor):
                 constants[outputs[0]] = held
         return Node(op, plain_domain(texts[7]), texts[3], tuple(inputs), tuple(outputs), attributes)
@@ -124,6 +152,8 @@ class _Reader:
                 value = bytes(wire.data[a : min(b, a + TEXT_LIMIT_BYTES)]).decode("utf-8", "replace")
             elif number == 5 and kind == BYTES:
                 value = read_tensor(wire, a, b, output)
+            elif number == 22 and kind == BYTES:
+                value = self.sparse(a, b, output)
             elif number in (6, 11) and kind == BYTES:
                 inner = self.graph(a, b, depth + 1)
                 if number == 6:

@@ -48,6 +48,7 @@ class Shapes:
     def __init__(self, weights: Weights) -> None:
         self.known: dict[str, Shape] = {}
         self.values: dict[str, Array] = {}
+        self._sizes: dict[str, int] = {}
         self._weights = weights
 
     def of(self, name: str) -> Shape | None:
@@ -57,6 +58,9 @@ class Shapes:
     def run(self, graph: Graph, inputs: Mapping[str, Shape]) -> None:
         """Propagate through a graph (inner ones too) from its inputs' shapes."""
         self.known.update(inputs)
+        for given in graph.inputs:
+            known = zip(given.symbols, self.known.get(given.name, ()))
+            self._sizes.update({symbol: size for symbol, size in known if symbol and size >= 0})
         for name, tensor in graph.constants.items():
             self.known[name] = tensor.shape
             if tensor.datatype in ("INT64", "INT32") and tensor.size_bytes <= 8 * FOLD_LIMIT:
@@ -68,7 +72,9 @@ class Shapes:
             for name in node.outputs:
                 declared = graph.values.get(name)
                 if declared is not None and declared.shape is not None:
-                    self._take_declared(name, declared.shape)
+                    symbols = declared.symbols or ("",) * len(declared.shape)
+                    sized = zip(declared.shape, symbols)
+                    self._take_declared(name, tuple(self._sizes.get(s, d) if d < 0 else d for d, s in sized))
 
     def _take_declared(self, name: str, declared: Shape) -> None:
         """What the file says fills the gaps; what was computed for this call stands."""

@@ -36,7 +36,7 @@ def parameter_tensors(network: Network, layers: list[Layer]) -> list[StoredTenso
                     continue
                 if position in _SCALE_POSITIONS.get(node.op, ()):
                     excluded.add((name, tensor.offset))
-                if tensor.datatype == "INT32" and _is_bias(node, position):
+                if tensor.datatype in ("INT32", "INT64") and _is_bias(node, position):
                     biases.add((name, tensor.offset))
     for layer in layers:
         for helper in (layer.scales, layer.zero_points, layer.source.codebook, layer.source.mask):

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgekit.compression.network import element_count
 from edgekit.errors import GraphRefused
-from edgekit.formats import StoredTensor, mapped
+from edgekit.formats import SparseTensor, StoredTensor, mapped
 
 Array = NDArray[Any]
 BLOCK_ELEMENTS = 1 << 20
@@ -48,6 +48,9 @@ class Weights:
 
         int4 and int2 come as int8 or uint8, bfloat16 as float32. Raises GraphRefused.
         """
+        if isinstance(tensor, SparseTensor):
+            whole = self._dense(tensor)
+            return None if whole is None else iter((whole,))
         if tensor.encoding == "varint":
             whole = self._varints(tensor)
             return None if whole is None else iter((whole,))
@@ -101,6 +104,27 @@ class Weights:
             if tensor.datatype == "BF16":
                 part = (part.astype(np.uint32) << 16).view(np.float32)
             yield part.reshape(rows, *shape[1:])
+
+    def _dense(self, tensor: SparseTensor) -> Array | None:
+        """The whole tensor with its zeros; None where it is too large. Raises GraphRefused for wrong places."""
+        count = element_count(tensor.shape)
+        if count > ROW_LIMIT_ELEMENTS:
+            return None
+        values, indices = (self.read(part, ROW_LIMIT_ELEMENTS) for part in (tensor.values, tensor.indices))
+        if values is None or indices is None:
+            return None
+        places = indices.astype(np.int64)
+        file = os.path.basename(self._path)
+        try:
+            if places.ndim == 2:
+                places = np.ravel_multi_index(tuple(places.T), tensor.shape)
+            if len(places) != len(values) or (len(places) and (places.min() < 0 or places.max() >= count)):
+                raise ValueError("outside")
+        except ValueError:
+            raise GraphRefused(f"{file}: sparse tensor {tensor.name[:80]!r} has places outside its shape") from None
+        found = np.zeros(count, values.dtype)
+        found[places] = values
+        return found.reshape(tensor.shape or (1,))
 
     def _varints(self, tensor: StoredTensor) -> Array | None:
         """Elements written as packed varints (int32_data, int64_data); fp16 and bf16 as their bits."""

@@ -68,6 +68,16 @@ class StoredTensor(Record):
     quantization: StoredQuantization | None
 
 
+class SparseTensor(StoredTensor):
+    """A constant of which only the numbers that are not zero are stored, with their places.
+
+    indices: of the flattened tensor, or one row of coordinates each.
+    """
+
+    values: StoredTensor
+    indices: StoredTensor
+
+
 class OpCount(Record):
     """How often an operator stands in the file, subgraphs included.
 
