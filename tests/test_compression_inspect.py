@@ -562,4 +562,5 @@ def test_int16_data_with_int8_weights(tmp_path: Path) -> None:
     facts, want = inspect_model(made), inspect_model(source)
     assert (facts.parameters, facts.multiply_adds) == (want.parameters, want.multiply_adds)
     assert kinds(facts) == {"integer"}
-    assert "INT16 data, INT8 weight" in next(f.evidence for f in facts.findings if f.kind == "integer")
+    assert "INT16" in next(f.evidence for f in facts.findings if f.kind == "integer")
+    assert {layer.datatype for layer in facts.layers if layer.op == "FULLY_CONNECTED"} == {"INT8"}

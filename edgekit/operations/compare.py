@@ -357,7 +357,7 @@ def _notes(run: _Run, device: str | None, inputs: Sequence[InputRow], latency: b
     if not run.labelled:
         notes.append("no labels: the score is agreement with the first model, which may be wrong itself")
     if len(run.samples) < MIN_SAMPLES:
-        notes.append(f"{len(run.samples)} samples show a broken model, not a difference: give --data")
+        notes.append(f"{len(run.samples)} samples show a broken model, not a difference: give more with --data")
     if not latency:
         notes.append("latency and memory were not measured")
     return notes
