@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import importlib.util
 import json
 import os
 import random
 import shutil
+import struct
 import subprocess
 import sys
 import zipfile
@@ -17,7 +19,7 @@ from pathlib import Path
 import pytest
 from deploying import APP, checks, local_device, make_bundle, make_request, memory_folder, what_runs
 
-from edgekit.devices import Facts, Layer, build_layer, deploy, find_needs, read_facts, remove
+from edgekit.devices import Checks, Facts, Layer, build_layer, deploy, find_needs, read_facts, remove
 from edgekit.devices.layers import layer_of, own_files, platform_tags
 from edgekit.devices.release import inline
 from edgekit.devices.wheels import unpack_wheel, wheel_name
@@ -320,6 +322,40 @@ def test_the_launcher_runs_the_layer_of_the_release(folder: Path) -> None:
     release = root / "apps" / APP / "releases" / first.release
     assert run("check", f"{release}/bundle") == f"one ['check', '{release}/bundle']"
     assert run("--version").split()[0] in ("one", "two")
+
+
+def test_torn_byte_code_never_stands_in_the_way(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A power cut may leave half of a module's byte code, which Python takes for whole: EOFError at every start.
+
+    So only the check writes it, flushed before the switch, and a layer in which nothing runs yet loses what it has.
+    """
+    root, device, layer = folder / "device", local_device(folder / "device"), fake_layer(b"one")
+    (folder / "bin").mkdir()
+    (folder / "bin/python3").symlink_to(sys.executable)
+    monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
+    launcher = Checks(
+        golden=lambda release: ["env", "EDGEKIT_KEEP_BYTECODE=1", str(root / "bin/edgekit"), "check", release],
+        golden_timeout_s=60,
+        warm=None,
+        warm_timeout_s=60,
+    )
+    deploy(device, make_request(make_bundle(folder, "1.0"), layer=layer), launcher)
+    written = list((root / "layers").rglob("*.pyc"))
+    assert sorted(p.name.partition(".")[0] for p in written) == ["__init__", "__main__"]
+    shutil.rmtree(written[0].parent)
+    assert subprocess.run([root / "bin/edgekit", "predict", APP], check=True, capture_output=True).stdout
+    assert list((root / "layers").rglob("*.pyc")) == []
+
+    shutil.rmtree(root / "apps")
+    home = root / "layers" / layer.digest / "edgekit"
+    torn = Path(importlib.util.cache_from_source(str(home / "__init__.py")))
+    torn.parent.mkdir()
+    source = (home / "__init__.py").stat()
+    torn.write_bytes(importlib.util.MAGIC_NUMBER + struct.pack("<III", 0, int(source.st_mtime), source.st_size) + b"c")
+    broken = subprocess.run([root / "bin/edgekit", "predict", APP], check=False, capture_output=True, text=True)
+    assert "EOFError" in broken.stderr
+    deploy(device, make_request(make_bundle(folder, "1.0"), layer=layer), launcher)
+    assert subprocess.run([root / "bin/edgekit", "predict", APP], check=True, capture_output=True).stdout
 
 
 def test_no_pip_is_said_with_the_way_out(folder: Path, facts: Facts, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -204,6 +204,8 @@ def _warm(run: Deployment) -> None:
 
 
 def _check(run: Deployment) -> None:
+    if run.plan.unproven_layer:
+        run.session.run(scripts.FORGET_BYTECODE, run.plan.unproven_layer)
     run.report = _judge(run, "the check on the device", run.checks.golden, run.checks.golden_timeout_s).output
 
 

@@ -23,6 +23,9 @@ def main() -> None:
     have = f"{sys.version_info[0]}.{sys.version_info[1]}"
     if wanted != have:
         sys.exit(f"edgekit: the layer is for Python {wanted}, this is {have}: deploy again")
+    # A power cut tears what was just written, and Python takes half of a module's byte code for whole. Only the check
+    # of a deployment writes it, which is flushed before the switch.
+    sys.dont_write_bytecode = "EDGEKIT_KEEP_BYTECODE" not in os.environ
     sys.path[0] = layer
     sys.argv[0] = "edgekit"
     runpy.run_module("edgekit", run_name="__main__")

@@ -94,7 +94,10 @@ class Step(Record):
 
 
 class Plan(Record):
-    """Everything that was decided. release: its id. folder: where it will live, absolute."""
+    """Everything that was decided. release: its id. folder: where it will live, absolute.
+
+    unproven_layer: the folder of a layer that no release runs in yet, or null.
+    """
 
     app: str
     release: str
@@ -105,6 +108,7 @@ class Plan(Record):
     restart: str | None
     record_restart: bool
     write_launcher: bool
+    unproven_layer: str | None
     discard: tuple[str, ...]
     sweep: bool
     need_bytes: int
@@ -153,6 +157,7 @@ def make_plan(request: Request, facts: Facts, inventory: Inventory) -> Plan:
         write_launcher=bool(
             request.layer.contents and (request.layer.digest not in facts.layers or not facts.launcher)
         ),
+        unproven_layer=_unproven_layer(request, facts),
         discard=discard,
         sweep=bool(discard or facts.incoming or any(not t.present for t in trees)),
         need_bytes=need,
@@ -231,6 +236,14 @@ def _garbage(request: Request, facts: Facts, after: State) -> tuple[str, ...]:
         return tuple(gone)
     used = {r.record.layer for r in staying if r.record} | {request.layer.digest}
     return (*gone, *(layer_folder(facts.root, digest) for digest in facts.layers if digest not in used))
+
+
+def _unproven_layer(request: Request, facts: Facts) -> str | None:
+    """The layer's folder, unless the current release of an app runs in it."""
+    running = {r.record.layer for a in facts.apps for r in a.releases if r.record and r.id == a.state.current}
+    if not request.layer.contents or request.layer.digest in running:
+        return None
+    return layer_folder(facts.root, request.layer.digest)
 
 
 def _steps(plan: Plan, request: Request) -> tuple[Step, ...]:

@@ -332,6 +332,19 @@ mv "$1" "$2"
 flush "${2%/*}"
 """
 
+# layer: byte code that an earlier check wrote, and that a power cut may have torn before anything was switched to.
+FORGET_BYTECODE = """
+forget() {
+  for entry in "$1"/*; do
+    case $entry in
+      */__pycache__) rm -rf "$entry" ;;
+      *) if [ -d "$entry" ]; then forget "$entry"; fi ;;
+    esac
+  done
+}
+forget "$1"
+"""
+
 # file mode; its new content on standard input.
 REPLACE = """
 mkdir -p "${1%/*}"

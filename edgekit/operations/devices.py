@@ -58,7 +58,8 @@ def golden_checks(local: bool, facts: Facts) -> Checks:
     def golden(release: str) -> Sequence[str]:
         if not local and not facts.python:
             return ["true"]
-        return [*edgekit_command(local, facts.root), "check", f"{release}/{BUNDLE_FOLDER}", "--json"]
+        keep = [] if local else ["env", "EDGEKIT_KEEP_BYTECODE=1"]
+        return [*keep, *edgekit_command(local, facts.root), "check", f"{release}/{BUNDLE_FOLDER}", "--json"]
 
     return Checks(golden=golden, golden_timeout_s=CHECK_S, warm=None, warm_timeout_s=CHECK_S)
 

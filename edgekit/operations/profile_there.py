@@ -301,7 +301,7 @@ class _There:
         command = [sys.executable, "-m"]
         if not is_local(self.name):
             layer = run_script(self.device, _READ_LAYER, self.folder, timeout_s=SHORT_S)[0]
-            command = ["env", f"PYTHONPATH={layer}", "python3", "-m"]
+            command = ["env", f"PYTHONPATH={layer}", "PYTHONDONTWRITEBYTECODE=1", "python3", "-m"]
         done = ask(
             self.device,
             self.device.root,
