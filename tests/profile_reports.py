@@ -8,7 +8,7 @@ from typing import Any
 
 from edgekit.profiling.assemble import Facts, Gathered, assemble
 from edgekit.profiling.coldstart import ColdStart
-from edgekit.profiling.measure import Samples, Warmup, rules_for
+from edgekit.profiling.measure import Samples, Slice, Warmup, rules_for
 from edgekit.profiling.memory import MemoryPhase
 from edgekit.profiling.operators import Node, OperatorTable, explain_slow, table
 from edgekit.profiling.readings import fact, known, no_throttle_flags, unknown
@@ -44,11 +44,12 @@ def samples(
     return Samples(
         rules=rules_for(),
         threads=1,
-        warmup=Warmup(runs=12, duration_s=0.6, first_ms=p50_ms * 3.0, settled=True),
+        warmup=Warmup(began_s=BEGAN_S - 0.6, runs=12, duration_s=0.6, first_ms=p50_ms * 3.0, settled=True),
         runs=runs,
         kept_every=1,
         slowest_ms=max(totals),
         began_s=BEGAN_S,
+        slices=(Slice(from_s=0.0, to_s=at, waited_s=0.0, cool=None),),
         start_s=tuple(starts),
         total_ms=tuple(totals),
         stages_ms={name: tuple(total * share for total in totals) for name, share in shares.items()},
@@ -127,6 +128,7 @@ def operators(precision: str = "float32", kinds: dict[str, float] | None = None)
         "onnxruntime",
         "ONNX Runtime's profile",
         runs,
+        run_ms=[total_ms * 1.05] * 5,
         plain_ms=[total_ms] * 5,
         profiled_ms=[total_ms * 1.05] * 5,
     )
@@ -137,6 +139,7 @@ def facts(**changes: Any) -> Facts:
     fields: dict[str, Any] = {
         "created_utc": "2026-11-23T01:02:03Z",
         "subject": Subject(
+            variant=None,
             name="bird-watcher",
             version="1.2",
             task="image-classification",
@@ -144,6 +147,7 @@ def facts(**changes: Any) -> Facts:
             release=None,
             graphs={"image": "model.onnx, onnxruntime, float32"},
         ),
+        "others": (),
         "workload": Workload(origin="golden", items=({"image": {"file": "cat.jpg"}},), described="golden sample 'cat'"),
         "environment": environment(),
         "runtime_versions": {"edgekit": "0.1.0", "onnxruntime": "1.32.0"},
@@ -152,6 +156,26 @@ def facts(**changes: Any) -> Facts:
         "is_sustained": False,
     }
     return Facts(**{**fields, **changes})
+
+
+def others() -> tuple[Subject, ...]:
+    return (facts().subject.replace(variant="int8", bundle_digest="b" * 64),)
+
+
+def cold_start(variant: str | None = None) -> ColdStart:
+    return ColdStart(
+        variant=variant,
+        processes=3,
+        parts_ms={
+            "interpreter": (60.0, 61.0, 62.0),
+            "imports": (300.0, 310.0, 320.0),
+            "open": (20.0, 21.0, 22.0),
+            "session": (150.0, 140.0, 145.0),
+            "first_predict": (45.0, 44.0, 43.0),
+        },
+        total_ms=(575.0, 576.0, 592.0),
+        peak_bytes=(10**8, 10**8, None),
+    )
 
 
 def report(measured: Samples | None = None, **changes: Any) -> Report:
@@ -164,18 +188,7 @@ def report(measured: Samples | None = None, **changes: Any) -> Report:
         "before": snapshot(50.0),
         "after": snapshot(58.0, at_s=first.duration_s),
         "cells": [("predict", {"threads": "1"}, first)],
-        "cold_start": ColdStart(
-            processes=3,
-            parts_ms={
-                "interpreter": (60.0, 61.0, 62.0),
-                "imports": (300.0, 310.0, 320.0),
-                "open": (20.0, 21.0, 22.0),
-                "session": (150.0, 140.0, 145.0),
-                "first_predict": (45.0, 44.0, 43.0),
-            },
-            total_ms=(575.0, 576.0, 592.0),
-            peak_bytes=(10**8, 10**8, None),
-        ),
+        "cold_start": (cold_start(),),
         "memory": (
             MemoryPhase(
                 phase="load",

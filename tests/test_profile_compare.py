@@ -119,7 +119,10 @@ def test_memory_and_power_have_floors_of_their_own() -> None:
     found = {change.name: change.verdict for change in compare(old, made.report(memory=little), bounds(0.05)).changes}
     assert found["peak memory, measuring"] == "same"  # 10 MiB are below the floor of 16
     warm = made.report(trace=made.trace(8.0, watts=9.0))
-    assert {c.name: c.verdict for c in compare(old, warm, bounds(0.1)).changes}["power"] == "slower"
+    assert {c.name: c.verdict for c in compare(old, warm, bounds(0.1)).changes}["predict power"] == "slower"
+    fat = made.report(cold_start=(made.cold_start().replace(peak_bytes=(10**9, 10**9, None)),))
+    verdicts = {c.name: c.verdict for c in compare(old, fat, bounds(0.1)).changes}
+    assert verdicts["peak memory, fresh process"] == "slower"
 
 
 def test_a_stage_is_shown_and_the_whole_decides() -> None:

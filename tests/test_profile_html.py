@@ -98,7 +98,7 @@ def test_names_from_a_model_cannot_become_markup() -> None:
 def test_what_is_absent_is_said_in_the_page() -> None:
     page = render_html(
         made.report(
-            trace=None, cold_start=None, operators=(), absent={"cold_start": "was too slow", "operators": "no profiler"}
+            trace=None, cold_start=(), operators=(), absent={"cold_start": "was too slow", "operators": "no profiler"}
         )
     )
     assert "was too slow" in page

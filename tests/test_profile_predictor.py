@@ -16,6 +16,7 @@ import pytest
 from edgekit.errors import BackendError, InputError
 from edgekit.predictor import load
 from edgekit.profiling import agent
+from edgekit.profiling.cells import call_for
 from edgekit.profiling.children import child_environment
 from edgekit.profiling.coldstart import PARTS, cold_starts, one_start
 from edgekit.profiling.journal import Journal, read_journal
@@ -23,7 +24,7 @@ from edgekit.profiling.measure import Run, measure, rules_for
 from edgekit.profiling.memory import memory_phase, parse_status, phase_between, read_status
 from edgekit.profiling.operator_runs import operator_tables
 from edgekit.profiling.options import dump_options, options_for, parse_options, plans_of, rules_of
-from edgekit.profiling.profile import call_for, profile
+from edgekit.profiling.profile import profile
 from edgekit.profiling.report import dump_report, load_report
 from edgekit.profiling.resume import is_finished, resume, with_runs
 from edgekit.profiling.text import render
@@ -56,7 +57,9 @@ def test_a_profile_has_every_part(bundle: str) -> None:
     assert {stage.name for stage in report.cells[0].stages} >= {"decode", "preprocess", "graph:image", "postprocess"}
     assert report.cells[0].latency_ms.n >= 60
     assert report.cells[0].samples.warmup.runs >= 5
-    assert report.cold_start is not None
+    assert [cold.processes for cold in report.cold_start] == [1]
+    assert report.cells[0].settings == {"threads": "the runtime's choice"}
+    assert report.cells[1].settings == {"threads": "the runtime's choice", "callers": "2"}
     assert [phase.phase for phase in report.memory] == ["before loading", "load", "first predict", "measuring"]
     assert all(phase.rss_bytes and phase.rss_bytes > 10 << 20 for phase in report.memory)
     assert "image" in {table.graph for table in report.operators if not table.absent}
@@ -77,9 +80,17 @@ def test_variants_and_threads_are_measured_in_turn(bundle: str, int8: str) -> No
     options = options_for(
         bundle, variant="fp32", variants={"int8": int8}, threads=(1,), min_runs=20, min_s=0.1, cold_starts=0
     )
-    report = profile(options.replace(operators=False))
+    report = profile(options)
     names = [cell.name for cell in report.cells]
     assert names == ["fp32 threads=1", "int8 threads=1"]
+    assert report.cells[1].settings == {"variant": "int8", "threads": "1"}
+    assert [subject.variant for subject in (report.subject, *report.others)] == ["fp32", "int8"]
+    assert report.subject.bundle_digest != report.others[0].bundle_digest
+    image = [table for table in report.operators if table.graph == "image"]
+    assert [table.variant for table in image] == ["fp32", "int8"]
+    assert image[0].slow_because == ()
+    assert image[1].slow_because  # conversions at the edges, by this very bundle's own operators
+    assert load_report(dump_report(report), "x") == report
     first, last = report.cells[0].samples, report.cells[-1].samples
     assert first.began_s + first.start_s[-1] > last.began_s  # the first was not over when the last began
 

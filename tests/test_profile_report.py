@@ -10,6 +10,7 @@ import pytest
 
 from edgekit.errors import InputError
 from edgekit.profiling.assemble import energy_of
+from edgekit.profiling.measure import Slice
 from edgekit.profiling.readings import Reading, Throttle, known, no_throttle_flags
 from edgekit.profiling.report import Report, build_report, dump_report, load_report
 from edgekit.profiling.sampler import Measured, trace_of
@@ -18,7 +19,7 @@ from edgekit.profiling.sustained import knee, still_rising, sustained
 from edgekit.profiling.text import WIDTH, render, table
 from edgekit.profiling.trace_file import dump_trace
 
-SCHEMA_1 = Path(__file__).parent / "fixtures" / "profile_schema_1.json"
+SCHEMA_1 = Path(__file__).parents[1] / "docs" / "profile-schema-1.json"
 
 
 def fields(report: Report) -> dict[str, object]:
@@ -94,9 +95,23 @@ def test_the_schema_requires_what_f1_names(required: str) -> None:
         node = node["properties"][step]
 
 
-def test_the_published_schema_of_number_1_stays_as_it_is() -> None:
-    """Whoever changes a key must give the schema a new number and keep this file for the old one."""
+def test_the_published_schema_is_the_one_of_the_records() -> None:
+    """docs/profile-schema-1.json; once it is released a changed key is a new number in a new file."""
     assert json.loads(SCHEMA_1.read_text()) == report_schema()
+
+
+def test_another_implementation_of_json_schema_accepts_reports_and_refuses_changed_ones() -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads(SCHEMA_1.read_text())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    document = json.loads(dump_report(made.report(is_sustained=True, others=made.others())))
+    assert list(validator.iter_errors(document)) == []
+    for change in ({"schema": "1"}, {"surprise": 1}, {"cells": [{}]}, {"sensors": 3}):
+        assert list(validator.iter_errors({**document, **change}))
+    del document["environment"]["governor"]
+    (error,) = validator.iter_errors(document)
+    assert "governor" in error.message
 
 
 def test_reading_and_writing_are_inverse() -> None:
@@ -114,7 +129,7 @@ def test_what_is_no_report_is_refused_with_its_name(data: bytes) -> None:
 
 
 def test_a_part_that_is_missing_says_why() -> None:
-    report = made.report(cold_start=None, absent={"cold_start": "not asked for"})
+    report = made.report(cold_start=(), absent={"cold_start": "not asked for"})
     assert report.absent["cold_start"] == "not asked for"
     whole = fields(report)
     with pytest.raises(InputError, match="cold_start"):
@@ -193,15 +208,33 @@ def test_a_warm_up_that_did_not_settle_marks_the_run() -> None:
 def test_energy_is_power_times_time_by_runs() -> None:
     """6 W for all of 400 runs of about 20 ms: 120 mJ each; with 2 W of idle before, 80 mJ net."""
     first = made.samples(spread=0.001)
-    energy = energy_of(made.trace(first.duration_s), first)
+    energy = energy_of(made.trace(first.duration_s), first, first.warmup.began_s)
     assert energy.power_w.value == pytest.approx(6.0)
     assert energy.idle_w.value == pytest.approx(2.0)
     assert energy.per_run_mj.value == pytest.approx(120.0, rel=0.01)
     assert energy.net_per_run_mj.value == pytest.approx(80.0, rel=0.01)
     steps = [(0.5, [Measured("power", "W", None, "no sensor", "none")])]
-    unknown = energy_of(trace_of(steps, rate_hz=1.0, began_s=made.BEGAN_S, missed=0), first)
+    unknown = energy_of(trace_of(steps, rate_hz=1.0, began_s=made.BEGAN_S, missed=0), first, first.warmup.began_s)
     assert unknown.per_run_mj.value is None
     assert unknown.per_run_mj.reason == "no sensor"
+
+
+def test_cells_in_turn_have_each_their_own_energy() -> None:
+    """Two cells, ten seconds each in two slices: 4 W in the first one's, 8 W in the other's."""
+    slices = {"a": ((0.0, 5.0), (15.0, 20.0)), "b": ((5.0, 10.0), (10.0, 15.0))}
+    steps = [
+        (t / 2, [Measured("power.VDD_IN", "W", 4.0 if t < 10 or t > 30 else 8.0, None, "/sys")])
+        for t in range(41)
+        if t not in (10, 30)
+    ]
+    trace = trace_of(steps, rate_hz=2.0, began_s=made.BEGAN_S, missed=0)
+    for name, watts in (("a", 4.0), ("b", 8.0)):
+        cells = tuple(Slice(from_s=low, to_s=high, waited_s=0.0, cool=None) for low, high in slices[name])
+        measured = made.samples(runs=100).replace(slices=cells, duration_s=10.0)
+        energy = energy_of(trace, measured, made.BEGAN_S)
+        assert energy.power_w.value == pytest.approx(watts)
+        assert energy.per_run_mj.value == pytest.approx(watts * 10.0 / 100 * 1e3)
+        assert energy.idle_w.value is None
 
 
 def test_the_knee_is_found_where_the_level_changes() -> None:
@@ -231,7 +264,10 @@ def test_the_text_fits_80_columns_and_names_every_part() -> None:
     text = render(made.report(is_sustained=True))
     assert max(map(len, text.splitlines())) <= WIDTH
     for word in (
-        "bundle aaaa",
+        "aaaaaaaaaaaaaaaa; image: onnxruntime, float32",
+        "1x3x224x224 -> 1x8x112x112",
+        "float, ",
+        "fresh process",
         "warm-up",
         "p90",
         "graph:image",

@@ -25,6 +25,7 @@ class Facts(Record):
 
     created_utc: str
     subject: Subject
+    others: tuple[Subject, ...]
     workload: Workload
     environment: Environment
     runtime_versions: dict[str, str]
@@ -41,7 +42,7 @@ class Gathered(NamedTuple):
     before: Snapshot
     after: Snapshot
     cells: Sequence[tuple[str, dict[str, str], Samples]]
-    cold_start: ColdStart | None
+    cold_start: tuple[ColdStart, ...]
     memory: tuple[MemoryPhase, ...]
     operators: tuple[OperatorTable, ...]
     trace: Trace | None
@@ -54,7 +55,11 @@ def assemble(found: Gathered) -> Report:
     if not found.cells:
         raise InputError("nothing was measured before the profile was cut short")
     facts = found.facts
-    cells = tuple(cell_of(name, s, settings=how, audio_s=facts.audio_s) for name, how, s in found.cells)
+    idle_until_s = min(samples.warmup.began_s for _, _, samples in found.cells)
+    cells = tuple(
+        cell_of(name, s, settings=how, audio_s=facts.audio_s, energy=energy_of(found.trace, s, idle_until_s))
+        for name, how, s in found.cells
+    )
     hot, fast = telling_channels(found.trace)
     course = sustained(found.cells[0][2], found.trace, temperature=hot, clock=fast) if facts.is_sustained else None
     doubts = _doubts(found, cells, hot)
@@ -70,6 +75,7 @@ def assemble(found: Gathered) -> Report:
         created_utc=facts.created_utc,
         complete=found.complete,
         subject=facts.subject,
+        others=facts.others,
         workload=facts.workload,
         environment=facts.environment,
         runtime_versions=facts.runtime_versions,
@@ -79,7 +85,6 @@ def assemble(found: Gathered) -> Report:
         memory=found.memory,
         operators=found.operators,
         sensors=found.trace,
-        energy=energy_of(found.trace, found.cells[0][2]),
         sustained=course,
         stable=not doubts,
         unstable_because=tuple(doubts),
@@ -144,21 +149,25 @@ def _mean_measured(trace: Trace, index: int) -> Measured:
     return Measured(found.name, found.unit, mean, found.reason, found.source)
 
 
-def energy_of(trace: Trace | None, samples: Samples) -> Energy:
-    """Mean power while measuring, times its time by its runs; the idle power is what was read before it."""
+def energy_of(trace: Trace | None, samples: Samples, idle_until_s: float) -> Energy:
+    """Mean power in the sample's slices, times its time by its runs.
+
+    idle_until_s: when the first call of all was made, on the machine's monotonic clock; the idle power is what was
+    read before it.
+    """
     if trace is None:
         return _no_energy("no sensor was read")
-    began_s = samples.began_s - trace.began_s
-    ended_s = began_s + samples.start_s[-1] + samples.total_ms[-1] / 1e3
+    shift_s = samples.began_s - trace.began_s
+    slices = [(slice_.from_s + shift_s, slice_.to_s + shift_s) for slice_ in samples.slices]
     busy, idle, source, reason = [], [], "", "no reading fell into the measuring"
     for i, moment in enumerate(trace.time_s):
         watts, told = total_power([Measured(c.name, c.unit, c.values[i], c.reason, c.source) for c in trace.channels])
         if watts is None:
             reason = told
-        elif began_s <= moment <= ended_s:
+        elif any(from_s <= moment <= to_s for from_s, to_s in slices):
             busy.append(watts)
             source = told
-        elif moment < began_s:
+        elif moment < idle_until_s - trace.began_s:
             idle.append(watts)
     if not busy:
         return _no_energy(reason)

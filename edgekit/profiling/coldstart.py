@@ -23,10 +23,12 @@ CHILD = (
 class ColdStart(Record):
     """Milliseconds per part and process, in order of the processes; the first may find colder disk caches.
 
-    interpreter: from spawn to the first statement. imports: edgekit, numpy, the runtime. open: verify and map the
-    bundle. session: load the graphs. first_predict: the first call. peak_bytes: of each process.
+    variant: whose bundle was loaded where several were measured in turn, else null. interpreter: from spawn to the
+    first statement. imports: edgekit, numpy, the runtime. open: verify and map the bundle. session: load the
+    graphs. first_predict: the first call. peak_bytes: of each process.
     """
 
+    variant: str | None
     processes: int
     parts_ms: dict[str, tuple[float, ...]]
     total_ms: tuple[float, ...]
@@ -81,6 +83,7 @@ def combine(children: Sequence[Mapping[str, Json]]) -> ColdStart:
             parts[name].append(marks["parts_s"][name] * 1e3)
         totals.append((marks["done"] - marks["spawned"]) * 1e3)
     return ColdStart(
+        variant=None,
         processes=len(children),
         parts_ms={name: tuple(values) for name, values in parts.items()},
         total_ms=tuple(totals),

@@ -89,10 +89,11 @@ def compare(old: Report, new: Report, limits: Bounds) -> Comparison:
             _refuse_other_rules(before, cell)
             changes.append(_latency(before, cell, limits))
             changes += _stages(before, cell, limits)
+            changes += _power(before, cell, limits)
     if not changes:
         names = ", ".join(old_cells)
         raise GateInconclusive(f"the profiles have no cell in common: expected one of {names}")
-    changes += _memory(old, new, limits) + _power(old, new, limits)
+    changes += _memory(old, new, limits)
     return Comparison(
         old_digest=old.subject.bundle_digest,
         new_digest=new.subject.bundle_digest,
@@ -208,21 +209,27 @@ def _stages(old: Cell, new: Cell, limits: Bounds) -> list[Change]:
 
 
 def _memory(old: Report, new: Report, limits: Bounds) -> list[Change]:
-    before = {phase.phase: phase.peak_bytes for phase in old.memory}
-    changes = []
-    for phase in new.memory:
-        was = before.get(phase.phase)
-        if was and phase.peak_bytes:
-            told = (float(was), float(phase.peak_bytes), limits.fail_above, float(limits.memory_floor_bytes))
-            changes.append(_single(f"peak memory, {phase.phase}", "bytes", *told))
-    return changes
+    before, after = _peaks(old), _peaks(new)
+    floor = float(limits.memory_floor_bytes)
+    return [
+        _single(f"peak memory, {name}", "bytes", before[name], after[name], limits.fail_above, floor)
+        for name in after
+        if name in before
+    ]
 
 
-def _power(old: Report, new: Report, limits: Bounds) -> list[Change]:
+def _peaks(report: Report) -> dict[str, float]:
+    """Peak bytes of each phase, and of a fresh process until its first answer."""
+    peaks = {phase.phase: float(phase.peak_bytes) for phase in report.memory if phase.peak_bytes}
+    fresh = [float(peak) for cold in report.cold_start[:1] for peak in cold.peak_bytes if peak]
+    return {**peaks, "fresh process": percentile(fresh, 0.5, "linear")} if fresh else peaks
+
+
+def _power(old: Cell, new: Cell, limits: Bounds) -> list[Change]:
     before, after = old.energy.power_w.value, new.energy.power_w.value
     if not before or not after:
         return []
-    return [_single("power", "W", before, after, limits.fail_above, limits.power_floor_w)]
+    return [_single(f"{new.name} power", "W", before, after, limits.fail_above, limits.power_floor_w)]
 
 
 def _single(name: str, unit: str, old: float, new: float, fail_above: float, floor: float) -> Change:
@@ -262,11 +269,12 @@ def _differences(old: Report, new: Report) -> list[str]:
 
 def _operator_changes(old: Sequence[OperatorTable], new: Sequence[OperatorTable]) -> list[str]:
     """Operators that came or went: the usual reason for a jump."""
-    before = {table.graph: set(table.by_op) for table in old if not table.absent}
+    before = {(table.variant, table.graph): set(table.by_op) for table in old if not table.absent}
     notes = []
     for table in new:
-        if table.graph in before and not table.absent and set(table.by_op) != before[table.graph]:
-            came, went = set(table.by_op) - before[table.graph], before[table.graph] - set(table.by_op)
+        was = before.get((table.variant, table.graph))
+        if was is not None and not table.absent and set(table.by_op) != was:
+            came, went = set(table.by_op) - was, was - set(table.by_op)
             notes.append(f"operators of {table.graph}: new {sorted(came) or 'none'}, gone {sorted(went) or 'none'}")
     return notes
 

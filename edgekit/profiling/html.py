@@ -7,12 +7,12 @@ from html import escape
 
 from edgekit.profiling import svg
 from edgekit.profiling.assemble import telling_channels
-from edgekit.profiling.coldstart import PARTS
+from edgekit.profiling.coldstart import PARTS, ColdStart
 from edgekit.profiling.operators import OperatorTable
 from edgekit.profiling.report import Cell, Report
 from edgekit.profiling.sampler import channel
 from edgekit.profiling.statistics import percentile
-from edgekit.profiling.text import ms, reading, throttle
+from edgekit.profiling.text import bundle_words, energy_words, graph_name, mib, ms, operator_words, reading, throttle
 
 OPERATORS_SHOWN = 20
 
@@ -33,10 +33,10 @@ p{margin:.4em 0}.soft{color:var(--soft);font-size:.9rem}
 .card{background:var(--card);border:1px solid var(--rule);border-radius:8px;padding:8px;margin:10px 0;overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:3px 6px;text-align:right;border-bottom:1px solid var(--rule);vertical-align:top}
-th:first-child,td:first-child{text-align:left;overflow-wrap:anywhere;min-width:5em}
-.facts td:first-child{min-width:0}
+th:first-child,td:first-child{text-align:left}.names td:first-child{overflow-wrap:anywhere;min-width:5em}
+.facts td{overflow-wrap:anywhere}
 tr:last-child td{border-bottom:0}thead th{color:var(--soft);font-weight:600}
-.facts td{text-align:left}.facts td:first-child{color:var(--soft);white-space:nowrap;width:1%}
+.facts td{text-align:left}.facts td:first-child{color:var(--soft);width:25%}
 svg{display:block;width:100%;max-width:640px;height:auto;margin:0 auto 6px;font:12px system-ui,sans-serif}
 .title{fill:var(--ink);font-weight:600;font-size:13px}.tick{fill:var(--soft)}.grid{stroke:var(--rule);stroke-width:.7}
 .dots circle{fill:var(--line);fill-opacity:.55}.line{fill:none;stroke:var(--line);stroke-width:1.4}
@@ -62,7 +62,7 @@ def render_html(report: Report) -> str:
         *(_over_time(report, first)),
         _histogram(first),
         *(_stages(cell) for cell in report.cells if cell.stages),
-        _cold_start(report),
+        *_cold_starts(report),
         _memory(report),
         *(_operators(table) for table in report.operators),
         _sensors(report),
@@ -108,11 +108,15 @@ def _cells_table(report: Report) -> str:
             str(cell.samples.runs),
         )
         rows.append((escape(cell.name), *figures))
+    chart = ""
+    if len(report.cells) > 1:
+        bars = [(cell.name, cell.latency_ms.p50, cell.latency_ms.p90) for cell in report.cells]
+        chart = f'<div class="card">{svg.bars("Side by side: p50, and p90 as a mark", "ms", bars, "p90")}</div>'
     method = report.cells[0].latency_ms.method
     absent = {reason for cell in report.cells for reason in cell.latency_ms.absent.values()}
     note = f"milliseconds, percentiles by the {method} method" + (f"; -: {'; '.join(sorted(absent))}" if absent else "")
     table = _table(("", "p50", "p90", "p99", "per s", "runs"), rows)
-    return f'{table}<p class="soft">{escape(note)}</p>'
+    return f'{table}<p class="soft">{escape(note)}</p>{chart}'
 
 
 def _over_time(report: Report, cell: Cell) -> list[str]:
@@ -172,16 +176,22 @@ def _stages(cell: Cell) -> str:
     )
 
 
-def _cold_start(report: Report) -> str:
-    cold = report.cold_start
-    if cold is None:
-        return f"<h2>Cold start</h2><p>none: {escape(report.absent['cold_start'])}</p>"
+def _cold_starts(report: Report) -> list[str]:
+    if not report.cold_start:
+        return [f"<h2>Cold start</h2><p>none: {escape(report.absent['cold_start'])}</p>"]
+    return [_cold_start(cold) for cold in report.cold_start]
+
+
+def _cold_start(cold: ColdStart) -> str:
     medians = {name: percentile(cold.parts_ms[name], 0.5, "linear") for name in PARTS}
     bar = svg.stacked("A fresh process to its first answer", list(medians.items()), sum(medians.values()))
     rows = [(_key(i) + escape(name.replace("_", " ")), ms(value)) for i, (name, value) in enumerate(medians.items())]
     rows.append(("<b>whole</b>", ms(percentile(cold.total_ms, 0.5, "linear"))))
     head = ("part", f"ms, median of {cold.processes}")
-    return f'<h2>Cold start</h2><div class="card">{bar}</div>{_table(head, rows)}'
+    peaks = [peak for peak in cold.peak_bytes if peak is not None]
+    peak = f'<p class="soft">peak memory until the first answer: {mib(max(peaks))} MiB</p>' if peaks else ""
+    name = "Cold start" if cold.variant is None else f"Cold start of {cold.variant}"
+    return f'<h2>{escape(name)}</h2><div class="card">{bar}</div>{_table(head, rows)}{peak}'
 
 
 def _memory(report: Report) -> str:
@@ -192,18 +202,19 @@ def _memory(report: Report) -> str:
     ]
     if not rows:
         return f"<h2>Memory</h2><p>none: {escape(report.absent.get('memory', 'not readable here'))}</p>"
-    return f'<h2>Memory</h2><div class="card">{svg.bars("Resident at the end of each phase", "MiB", rows)}</div>'
+    return (
+        f'<h2>Memory</h2><div class="card">{svg.bars("Resident at the end of each phase", "MiB", rows, "peak")}</div>'
+    )
 
 
 def _operators(table: OperatorTable) -> str:
-    head = f"<h2>Operators of {escape(table.graph)}</h2>"
+    head = f"<h2>Operators of {escape(graph_name(table))}</h2>"
     if table.absent:
         return f"{head}<p>none: {escape(table.absent)}</p>"
     rows = []
     for operator in table.operators[:OPERATORS_SHOWN]:
-        by = operator.provider.removesuffix("ExecutionProvider")
-        told = ", ".join(escape(word) for word in (operator.op, operator.datatypes, operator.shapes, by) if word)
-        name = f'{escape(operator.name)}<br><span class="soft">{told}</span>'
+        told = f"{operator.op}, {operator_words(operator)}"
+        name = f'{escape(operator.name)}<br><span class="soft">{escape(told)}</span>'
         rows.append((name, f"{operator.share:.1%}", f"{operator.us:.1f}"))
     placed = ", ".join(f"{provider} {count}" for provider, count in table.placement.items())
     slow = [f"may be slower than float: {reason}" for reason in table.slow_because]
@@ -211,7 +222,7 @@ def _operators(table: OperatorTable) -> str:
     if len(table.operators) > OPERATORS_SHOWN:
         notes.append(f"the first {OPERATORS_SHOWN} of {len(table.operators)}")
     listed = "".join(f'<p class="soft">{escape(note)}</p>' for note in notes)
-    return head + _table(("operator", "share", "us"), rows) + listed
+    return head + _table(("operator", "share", "us"), rows, "names") + listed
 
 
 def _sensors(report: Report) -> str:
@@ -226,13 +237,15 @@ def _sensors(report: Report) -> str:
         figures = [f"{f(present):.1f}" if present else "-" for f in (min, max)]
         rows.append((name, *figures, escape(found.unit)))
     head = f'<h2>Sensors</h2><p class="soft">{len(trace.time_s)} readings at {trace.rate_hz:g} Hz</p>'
-    return head + _table(("", "min", "max", ""), rows)
+    return head + _table(("", "min", "max", ""), rows, "names")
 
 
 def _facts(report: Report) -> str:
-    machine, conditions, energy = report.environment, report.conditions, report.energy
+    machine, conditions = report.environment, report.conditions
     first = report.cells[0].samples
+    several = len(report.cells) > 1
     rows = [
+        *((f"bundle {s.variant or ''}".strip(), bundle_words(s)) for s in (report.subject, *report.others)),
         ("machine", f"{machine.board}; {machine.cpu}, {machine.cores} cores, {machine.architecture}"),
         ("environment", machine.id),
         ("system", f"{machine.os}, kernel {machine.kernel}, Python {machine.python}"),
@@ -247,7 +260,7 @@ def _facts(report: Report) -> str:
         ("", f"{reading(conditions.clock_after_mhz, 'MHz')} after"),
         ("throttling", throttle(conditions.throttle_after)),
         ("others' load", reading(conditions.load_by_others, "cores", 2)),
-        ("energy per run", reading(energy.per_run_mj, "mJ", 2)),
+        *((f"energy, {c.name}" if several else "energy", energy_words(c.energy)) for c in report.cells),
     ]
     return "<h2>Conditions</h2>" + _table((), [(escape(name), escape(text)) for name, text in rows], "facts")
 

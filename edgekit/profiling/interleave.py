@@ -8,7 +8,7 @@ from functools import partial
 from typing import NamedTuple
 
 from edgekit.errors import InputError
-from edgekit.profiling.measure import Call, Rules, Run, Samples, Warmup, measure
+from edgekit.profiling.measure import Call, Rules, Run, Samples, Slice, Warmup, measure
 
 ROUNDS = 5
 COOLER_WITHIN_C = 3.0
@@ -20,10 +20,13 @@ OnWarmup = Callable[[str, Warmup], None]
 
 
 class Cooldown(NamedTuple):
-    """How long was waited before a cell, and whether the board had come back near its first temperature."""
+    """How long was waited before a slice, and whether the board was near its first temperature; null: it tells none."""
 
     waited_s: float
-    reached: bool
+    cool: bool | None
+
+
+NO_WAIT = Cooldown(0.0, None)
 
 
 def cool_down(
@@ -38,14 +41,14 @@ def cool_down(
     while first_c is not None:
         now_c = temperature_c()
         if now_c is None:
-            break
+            return Cooldown(waited_s, None)
         if now_c <= first_c + COOLER_WITHIN_C:
             return Cooldown(waited_s, True)
         if waited_s >= limit_s:
             return Cooldown(waited_s, False)
         sleep(COOLDOWN_STEP_S)
         waited_s += COOLDOWN_STEP_S
-    return Cooldown(waited_s, True)
+    return NO_WAIT
 
 
 def measure_interleaved(
@@ -53,20 +56,26 @@ def measure_interleaved(
     rules: Rules,
     *,
     rounds: int = ROUNDS,
-    before_each: Callable[[], None] = lambda: None,
+    before_each: Callable[[str], Cooldown] = lambda name: NO_WAIT,
     on_run: OnRun = lambda name, run: None,
     on_warmup: OnWarmup = lambda name, warmup: None,
+    processor_s: Callable[[], float] = time.process_time,
 ) -> dict[str, Samples]:
     """Each call's samples, taken in `rounds` slices in turn, every second round in the other direction.
 
-    Together a call's slices reach `rules`; each slice warms up anew. One call alone is measured in one piece.
+    Together a call's slices reach `rules`; each slice warms up anew, after `before_each` let the board cool. One
+    call alone is measured in one piece, at once.
     """
     if not calls:
         raise InputError("there is nothing to measure")
+
+    def piece(name: str, rules: Rules) -> Samples:
+        told_run, told_warmup = partial(on_run, name), partial(on_warmup, name)
+        return measure(calls[name], rules, on_run=told_run, on_warmup=told_warmup, processor_s=processor_s)
+
     if len(calls) == 1:
-        ((name, call),) = calls.items()
-        before_each()
-        return {name: measure(call, rules, on_run=partial(on_run, name), on_warmup=partial(on_warmup, name))}
+        (name,) = calls
+        return {name: piece(name, rules)}
     part = rules.replace(
         min_runs=-(-rules.min_runs // rounds),
         min_s=rules.min_s / rounds,
@@ -76,10 +85,15 @@ def measure_interleaved(
     for round_ in range(rounds):
         order = list(calls)[:: 1 if round_ % 2 == 0 else -1]
         for name in order:
-            before_each()
-            told_run, told_warmup = partial(on_run, name), partial(on_warmup, name)
-            slices[name].append(measure(calls[name], part, on_run=told_run, on_warmup=told_warmup))
+            waited = before_each(name)
+            slices[name].append(cooled(piece(name, part), waited))
     return {name: merge(parts, rules) for name, parts in slices.items()}
+
+
+def cooled(samples: Samples, before: Cooldown) -> Samples:
+    """The sample of one slice, with what was waited before it."""
+    (slice_,) = samples.slices
+    return samples.replace(slices=(slice_.replace(waited_s=before.waited_s, cool=before.cool),))
 
 
 def merge(parts: Sequence[Samples], rules: Rules) -> Samples:
@@ -103,6 +117,7 @@ def merge(parts: Sequence[Samples], rules: Rules) -> Samples:
         kept_every=every,
         slowest_ms=max(part.slowest_ms for part in parts),
         began_s=origin_s,
+        slices=tuple(_moved(slice_, part.began_s - origin_s) for part in parts for slice_ in part.slices),
         start_s=tuple(start + part.began_s - origin_s for part in parts for start in part.start_s),
         total_ms=tuple(total for part in parts for total in part.total_ms),
         stages_ms=_joined([part.stages_ms for part in parts], counts),
@@ -124,6 +139,10 @@ def thinned(samples: Samples, every: int) -> Samples:
         stages_ms={name: column[::step] for name, column in samples.stages_ms.items()},
         details={name: column[::step] for name, column in samples.details.items()},
     )
+
+
+def _moved(slice_: Slice, by_s: float) -> Slice:
+    return slice_.replace(from_s=slice_.from_s + by_s, to_s=slice_.to_s + by_s)
 
 
 def _joined(

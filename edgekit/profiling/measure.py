@@ -77,12 +77,26 @@ def rules_for(scenario: Scenario = "default", *, pace_hz: float | None = None, b
 
 
 class Warmup(Record):
-    """What ran before the measuring; settled: the running median had stopped moving."""
+    """What ran before the measuring, from `began_s` on; settled: the running median had stopped moving."""
 
+    began_s: float
     runs: int
     duration_s: float
     first_ms: float | None
     settled: bool
+
+
+class Slice(Record):
+    """One uninterrupted stretch of measuring, in seconds after the sample's `began_s`.
+
+    waited_s: how long was waited before it for the board to cool. cool: whether it had come back near its first
+    temperature, null where nothing was waited for or no temperature is told.
+    """
+
+    from_s: float
+    to_s: float
+    waited_s: float
+    cool: bool | None
 
 
 class Samples(Record):
@@ -90,9 +104,11 @@ class Samples(Record):
 
     runs: all of them; kept_every: 1 where each is here, k where memory allowed only every k-th. slowest_ms: of all.
     began_s: the machine's monotonic clock when measuring began, the clock that a Trace of sensors shares.
+    slices: the stretches in which the runs lie, several where cells were measured in turn; duration_s is theirs.
     stages_ms, details: per name one value per run, null where that stage did not run in that call. late_runs:
     runs that began after their turn (pace only). cpu_ms_per_call: processor time of the whole process, all its
-    threads and the waiting between paced runs included, divided by the runs; null where the run was cut short.
+    threads and the waiting between paced runs included, the measuring itself left out, divided by the runs; null
+    where the run was cut short.
     """
 
     rules: Rules
@@ -102,6 +118,7 @@ class Samples(Record):
     kept_every: int
     slowest_ms: float
     began_s: float
+    slices: tuple[Slice, ...]
     start_s: tuple[float, ...]
     total_ms: tuple[float, ...]
     stages_ms: dict[str, tuple[float | None, ...]]
@@ -132,11 +149,13 @@ def measure(
     on_run: Callable[[Run], None] | None = None,
     on_warmup: Callable[[Warmup], None] | None = None,
     kept_runs: int = KEPT_RUNS,
+    processor_s: Callable[[], float] = time.process_time,
 ) -> Samples:
     """Warm up, then time `call` until both the runs and the seconds of `rules` are reached.
 
     on_run is called between two runs, outside what is timed; on_warmup before the first. kept_runs: see Kept.
-    What `call` raises ends the measuring and is raised.
+    processor_s: processor time of this process, without what samples beside it takes. What `call` raises ends the
+    measuring and is raised.
     """
     warmup = warm_up(call, rules)
     if on_warmup is not None:
@@ -144,9 +163,9 @@ def measure(
     gc.collect()
     clock, sleep = time.perf_counter, time.sleep
     kept = Kept(kept_runs)
-    late, stopped = 0, None
+    late, stopped, noting_s = 0, None, 0.0
     period_s = 1.0 / rules.pace_hz if rules.pace_hz else 0.0
-    cpu_before, origin = time.process_time(), clock()
+    cpu_before, origin = processor_s(), clock()
     while True:
         elapsed_s = clock() - origin
         if kept.runs >= rules.min_runs and elapsed_s >= rules.min_s:
@@ -165,9 +184,11 @@ def measure(
         after = clock()
         total_ms = (after - before) * 1e3
         if kept.add(before - origin, total_ms, timings) and on_run is not None:
+            noting_from_s = time.thread_time()
             on_run(Run(index=kept.runs - 1, every=kept.every, at_s=before, total_ms=total_ms, parts=dict(timings)))
+            noting_s += time.thread_time() - noting_from_s
     duration_s = clock() - origin
-    cpu_ms = (time.process_time() - cpu_before) * 1e3 / kept.runs
+    cpu_ms = (processor_s() - cpu_before - noting_s) * 1e3 / kept.runs
     stages, details = columns(kept.parts)
     return Samples(
         rules=rules,
@@ -177,6 +198,7 @@ def measure(
         kept_every=kept.every,
         slowest_ms=kept.slowest_ms,
         began_s=origin,
+        slices=(Slice(from_s=0.0, to_s=duration_s, waited_s=0.0, cool=None),),
         start_s=tuple(kept.starts_s),
         total_ms=tuple(kept.totals_ms),
         stages_ms=stages,
@@ -199,7 +221,7 @@ def warm_up(call: Call, rules: Rules) -> Warmup:
         enough = len(totals) >= rules.warmup_min_runs and elapsed_s >= rules.warmup_min_s
         if enough and (settled or elapsed_s >= rules.warmup_limit_s):
             first_ms = totals[0] if totals else None
-            return Warmup(runs=len(totals), duration_s=elapsed_s, first_ms=first_ms, settled=settled)
+            return Warmup(began_s=origin, runs=len(totals), duration_s=elapsed_s, first_ms=first_ms, settled=settled)
         before = clock()
         call()
         totals.append((clock() - before) * 1e3)
@@ -252,7 +274,9 @@ def throughput_per_s(samples: Samples) -> float:
     return samples.runs * samples.rules.batch / samples.duration_s
 
 
-def measure_threads(call: Call, threads: int, rules: Rules) -> Samples:
+def measure_threads(
+    call: Call, threads: int, rules: Rules, *, processor_s: Callable[[], float] = time.process_time
+) -> Samples:
     """The same call from several threads at once: each sample is one call's own latency.
 
     Ends for all threads when their runs together and the time reach `rules`. Raises what any call raised.
@@ -260,7 +284,7 @@ def measure_threads(call: Call, threads: int, rules: Rules) -> Samples:
     if threads < 1:
         raise InputError(f"at least 1 thread is needed, got {threads}")
     if threads == 1:
-        return measure(call, rules)
+        return measure(call, rules, processor_s=processor_s)
     warmup = warm_up(call, rules)
     gc.collect()
     clock = time.perf_counter
@@ -287,7 +311,7 @@ def measure_threads(call: Call, threads: int, rules: Rules) -> Samples:
     workers = [threading.Thread(target=work, name=f"edgekit-profile-{i}", daemon=True) for i in range(threads)]
     for worker in workers:
         worker.start()
-    cpu_before, origin[0] = time.process_time(), clock()
+    cpu_before, origin[0] = processor_s(), clock()
     barrier.wait()
     for worker in workers:
         worker.join()
@@ -305,12 +329,13 @@ def measure_threads(call: Call, threads: int, rules: Rules) -> Samples:
         kept_every=1,
         slowest_ms=max(total for _, total, _ in done),
         began_s=origin[0],
+        slices=(Slice(from_s=0.0, to_s=duration_s, waited_s=0.0, cool=None),),
         start_s=tuple(max(0.0, start) for start, _, _ in done),
         total_ms=tuple(total for _, total, _ in done),
         stages_ms=stages,
         details=details,
         duration_s=duration_s,
-        cpu_ms_per_call=(time.process_time() - cpu_before) * 1e3 / len(done),
+        cpu_ms_per_call=(processor_s() - cpu_before) * 1e3 / len(done),
         late_runs=0,
         stopped=short if len(done) < rules.min_runs else None,
     )

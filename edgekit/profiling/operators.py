@@ -52,11 +52,13 @@ class Operator(Record):
 class OperatorTable(Record):
     """The operators of one graph, the slowest first.
 
-    inflation: profiled run by plain run, null with a note where it was not measured. sum_share: operators' sum by
-    the profiled run's own time. placement: provider -> number of nodes. slow_because: why a quantised graph may
-    be slower than float. absent: why there are no operators, else null.
+    variant: whose graph it is where several bundles were measured in turn, else null. inflation: profiled run by
+    plain run, null with a note where it was not measured. sum_share: operators' sum by their own run's time, the
+    median run. placement: provider -> number of nodes. slow_because: why a quantised graph may be slower than
+    float. absent: why there are no operators, else null.
     """
 
+    variant: str | None
     graph: str
     runtime: str
     method: str
@@ -76,6 +78,7 @@ class OperatorTable(Record):
 def no_operators(graph: str, runtime: str, reason: str) -> OperatorTable:
     """The table of a graph whose operators cannot be told apart here."""
     return OperatorTable(
+        variant=None,
         graph=graph,
         runtime=runtime,
         method="none",
@@ -118,13 +121,16 @@ def table(
     method: str,
     runs: Sequence[Sequence[Node]],
     *,
+    run_ms: Sequence[float],
     plain_ms: Sequence[float],
     profiled_ms: Sequence[float],
     notes: Sequence[str] = (),
 ) -> OperatorTable:
     """The table of several profiled runs; a node's time is the mean of the middle 80 % of its runs.
 
-    plain_ms and profiled_ms were measured in turn, so that their paired ratio is the inflation.
+    run_ms: each of these runs as the profiler saw it, which its operators should add up to: run by run, since a
+    neighbour's interruption falls on one operator and on the whole alike. plain_ms and profiled_ms were measured
+    in turn, so that their paired ratio is the inflation.
     """
     if not runs or not runs[0]:
         return no_operators(graph, runtime, "the profiler told no operator")
@@ -152,7 +158,10 @@ def table(
     ratios = [profiled / plain for plain, profiled in zip(plain_ms, profiled_ms) if plain > 0]
     inflation = percentile(ratios, 0.5, "linear") if ratios else None
     profiled = percentile(profiled_ms, 0.5, "linear") if profiled_ms else None
+    sums = [sum(node.us for node in run) / 1e3 / whole for run, whole in zip(runs, run_ms) if whole > 0]
+    sum_share = percentile(sums, 0.5, "linear") if sums else None
     return OperatorTable(
+        variant=None,
         graph=graph,
         runtime=runtime,
         method=method,
@@ -160,25 +169,26 @@ def table(
         plain_ms=percentile(plain_ms, 0.5, "linear") if plain_ms else None,
         profiled_ms=profiled,
         inflation=inflation,
-        sum_share=total_us / 1e3 / profiled if profiled else None,
+        sum_share=sum_share,
         operators=operators,
         by_op=shares_by_op(operators),
         placement=dict(Counter(operator.provider for operator in operators)),
-        notes=(*notes, *_table_notes(inflation, total_us, profiled, len(operators))),
+        notes=(*notes, *_table_notes(inflation, sum_share, profiled, total_us / len(operators))),
         slow_because=(),
         absent=None,
     )
 
 
-def _table_notes(inflation: float | None, total_us: float, profiled_ms: float | None, nodes: int) -> list[str]:
+def _table_notes(
+    inflation: float | None, sum_share: float | None, profiled_ms: float | None, mean_us: float
+) -> list[str]:
     notes = []
     if inflation is not None and profiled_ms is not None:
         notes.append(f"alone, over and over, the graph takes {profiled_ms / inflation:.3g} ms without profiling")
         notes.append(f"profiling made the graph take {inflation:.2f} times as long: read the shares, not the times")
-    if profiled_ms and abs(total_us / 1e3 / profiled_ms - 1.0) > SUM_TOLERANCE:
-        share = total_us / 1e3 / profiled_ms
-        notes.append(f"the operators add up to {share:.0%} of the profiled run, the rest is the runtime's own")
-    if total_us < 20.0 * nodes:
+    if sum_share is not None and abs(sum_share - 1.0) > SUM_TOLERANCE:
+        notes.append(f"the operators add up to {sum_share:.0%} of the profiled run, the rest is the runtime's own")
+    if mean_us < 20.0:
         notes.append("operators take about as long as the profiler's clock resolves (1 us): shares are rough")
     return notes
 
@@ -213,9 +223,9 @@ def explain_slow(operators: Sequence[Operator], precision: str, processor_featur
     return tuple(reasons)
 
 
-def slower_than_float(int8_p50_ms: float, float_p50_ms: float, reasons: Sequence[str]) -> str | None:
-    """The sentence for a report that measured both, or None where int8 is not slower."""
-    if int8_p50_ms <= float_p50_ms:
-        return None
+def slower_than_float(
+    quantised: str, quantised_ms: float, precise: str, precise_ms: float, reasons: Sequence[str]
+) -> str:
+    """The sentence for a report in which a quantised cell was slower than a float one."""
     why = "; ".join(reasons) or "its operators show no reason"
-    return f"int8 is slower than float here: {int8_p50_ms:.3g} ms against {float_p50_ms:.3g} ms ({why})"
+    return f"{quantised} is slower than {precise} here: {quantised_ms:.3g} ms against {precise_ms:.3g} ms ({why})"

@@ -79,26 +79,37 @@ def parse_options(data: bytes) -> Options:
 
 
 class Plan(NamedTuple):
-    """One cell that will be measured; threads null for what the bundle's target says."""
+    """One cell that will be measured; variant null for one bundle alone, threads for what its target says."""
 
     name: str
+    variant: str | None
     bundle: str
     threads: int | None
 
-    def settings(self) -> dict[str, str]:
-        """As words for the report."""
-        return {"threads": "as the target says" if self.threads is None else str(self.threads)}
+
+def bundles_of(options: Options) -> dict[str | None, str]:
+    """Every bundle's path by its variant; null for one alone."""
+    if not options.variants:
+        return {None: options.bundle}
+    found: dict[str | None, str] = {options.variant or "first": options.bundle}
+    found.update(options.variants)
+    return found
 
 
 def plans_of(options: Options) -> list[Plan]:
     """Every bundle with every number of threads; one alone is called `predict`."""
-    bundles = {options.variant or "": options.bundle, **options.variants}
     plans = []
-    for variant, bundle in bundles.items():
+    for variant, bundle in bundles_of(options).items():
         for threads in options.threads or (None,):
             words = [variant] if variant else []
             words += [f"threads={threads}"] if threads is not None else []
-            plans.append(Plan(" ".join(words) or "predict", bundle, threads))
+            plans.append(Plan(" ".join(words) or "predict", variant, bundle, threads))
+    if options.sustained_s is not None and len(plans) > 1:
+        names = ", ".join(plan.name for plan in plans)
+        raise InputError(
+            f"a sustained course follows one cell without a break, got {len(plans)}: {names}",
+            hint="profile each variant and each number of threads on its own with --sustained",
+        )
     return plans
 
 

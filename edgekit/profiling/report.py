@@ -26,8 +26,13 @@ SCHEMA = 1
 
 
 class Subject(Record):
-    """What was measured; the digest names its bytes. release: the deployed release's id, or null."""
+    """What was measured; the digest names its bytes.
 
+    variant: its name beside other bundles that were measured in turn, else null. release: the deployed release's
+    id, or null. graphs: name -> its file, runtime and class of precision.
+    """
+
+    variant: str | None
     name: str
     version: str
     task: str
@@ -83,9 +88,20 @@ class Detail(Record):
     figures: Summary
 
 
+class Energy(Record):
+    """Energy of one run where power is known. idle_w: before the measuring. net: with the idle power taken off."""
+
+    source: str | None
+    power_w: Reading
+    idle_w: Reading
+    per_run_mj: Reading
+    net_per_run_mj: Reading
+
+
 class Cell(Record):
     """One way of running the workload, measured: its figures and every sample behind them.
 
+    settings: what differs between cells, as words: variant, threads (of the runtime, per graph), callers, batch.
     stage_sum_share: what the stages add up to, the median run; adds_up: within 2 % or 0.02 ms (null: no stages).
     real_time_factor: median time by the length of the sound, below 1 keeps up (null where there is no sound).
     """
@@ -101,36 +117,31 @@ class Cell(Record):
     throughput_per_s: float
     cpu_ms_per_call: float | None
     real_time_factor: Reading
+    energy: Energy
     unstable_because: tuple[str, ...]
 
 
-class Energy(Record):
-    """Energy of one run where power is known. idle_w: before the measuring. net: with the idle power taken off."""
-
-    source: str | None
-    power_w: Reading
-    idle_w: Reading
-    per_run_mj: Reading
-    net_per_run_mj: Reading
-
-
 class Report(Record):
-    """A whole profile. absent: why a section is null or empty. complete: false when it was cut short."""
+    """A whole profile. absent: why a section is null or empty. complete: false when it was cut short.
+
+    subject: the first of `others`, the further bundles that were measured in turn with it. memory: of the process
+    that measured, while it loaded the subject; a bundle's own is in its cold start.
+    """
 
     schema: int
     created_utc: str
     complete: bool
     subject: Subject
+    others: tuple[Subject, ...]
     workload: Workload
     environment: Environment
     runtime_versions: dict[str, str]
     conditions: Conditions
     cells: tuple[Cell, ...]
-    cold_start: ColdStart | None
+    cold_start: tuple[ColdStart, ...]
     memory: tuple[MemoryPhase, ...]
     operators: tuple[OperatorTable, ...]
     sensors: Trace | None
-    energy: Energy
     sustained: Sustained | None
     stable: bool
     unstable_because: tuple[str, ...]
@@ -140,7 +151,8 @@ class Report(Record):
     def check(self) -> None:
         if self.schema != SCHEMA:
             raise InputError(f"this edgekit reads report schema {SCHEMA}, got {self.schema}")
-        if not self.subject.bundle_digest or not self.environment.id or not self.runtime_versions:
+        digests = all(subject.bundle_digest for subject in (self.subject, *self.others))
+        if not digests or not self.environment.id or not self.runtime_versions:
             raise InputError("a report names its bundle's digest, its environment's id and the runtimes' versions")
         if not self.cells:
             raise InputError("a report has at least one measured cell")
@@ -184,7 +196,7 @@ def environment_id(facts: dict[str, str]) -> str:
     return hashlib.sha256(dump_canonical(facts)).hexdigest()[:16]
 
 
-def cell_of(name: str, samples: Samples, *, settings: dict[str, str], audio_s: Reading) -> Cell:
+def cell_of(name: str, samples: Samples, *, settings: dict[str, str], audio_s: Reading, energy: Energy) -> Cell:
     """The figures of measured samples; audio_s is the length of the sound in one call."""
     latency = summarize(samples.total_ms)
     whole_ms = sum(samples.total_ms)
@@ -206,6 +218,7 @@ def cell_of(name: str, samples: Samples, *, settings: dict[str, str], audio_s: R
         throughput_per_s=throughput_per_s(samples),
         cpu_ms_per_call=samples.cpu_ms_per_call,
         real_time_factor=rtf,
+        energy=energy,
         unstable_because=_doubts(samples, latency, share, adds_up(samples)),
     )
 
@@ -236,6 +249,12 @@ def _doubts(samples: Samples, latency: Summary, share: float | None, whole: bool
         doubts.append(f"the running median had not settled after {samples.warmup.runs} warm-up runs")
     if samples.stopped:
         doubts.append(samples.stopped)
+    warm = [slice_ for slice_ in samples.slices if slice_.cool is False]
+    if warm:
+        waited_s = max(slice_.waited_s for slice_ in warm)
+        doubts.append(
+            f"{len(warm)} of {len(samples.slices)} slices began on a board that {waited_s:.0f} s had not cooled down"
+        )
     if samples.late_runs:
         doubts.append(f"{samples.late_runs} of {samples.runs} runs began later than the pace asked for")
     return tuple(doubts)

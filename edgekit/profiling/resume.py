@@ -10,7 +10,7 @@ from edgekit.errors import InputError, ManifestError
 from edgekit.profiling.assemble import Facts, Gathered, assemble
 from edgekit.profiling.coldstart import ColdStart
 from edgekit.profiling.journal import read_journal
-from edgekit.profiling.measure import Rules, Samples, Warmup, columns
+from edgekit.profiling.measure import Rules, Samples, Slice, Warmup, columns
 from edgekit.profiling.memory import MemoryPhase
 from edgekit.profiling.operators import OperatorTable
 from edgekit.profiling.report import Report
@@ -54,18 +54,13 @@ def gathered_from(entries: Sequence[Mapping[str, Json]]) -> Gathered:
         before=before,
         after=parse(Snapshot, last["after"]["after"]) if "after" in last else before,
         cells=_cells(entries, last),
-        cold_start=_one(ColdStart, last, "cold_start"),
+        cold_start=_all(ColdStart, last, "cold_start"),
         memory=_all(MemoryPhase, last, "memory"),
         operators=_all(OperatorTable, last, "operators"),
         trace=trace,
         notes=tuple(notes),
         absent=absent,
     )
-
-
-def _one(kind: type[RecordKind], last: Mapping[str, Mapping[str, Json]], name: str) -> RecordKind | None:
-    document = last.get(name, {}).get("record")
-    return None if document is None else parse(kind, document)
 
 
 def _all(kind: type[RecordKind], last: Mapping[str, Mapping[str, Json]], name: str) -> tuple[RecordKind, ...]:
@@ -130,6 +125,7 @@ def with_runs(samples: Samples, chunks: Sequence[Mapping[str, Json]]) -> Samples
         stages_ms=stages,
         details=details,
         duration_s=samples.duration_s or ended_s,
+        slices=samples.slices or (Slice(from_s=0.0, to_s=ended_s, waited_s=0.0, cool=None),),
     )
 
 
@@ -143,6 +139,7 @@ def _cut_short(rules: Rules, warmup: Warmup, began_s: float) -> Samples:
         kept_every=1,
         slowest_ms=0.0,
         began_s=began_s,
+        slices=(),
         start_s=(),
         total_ms=(),
         stages_ms={},

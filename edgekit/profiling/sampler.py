@@ -71,6 +71,7 @@ class Sampler:
         self._began_s = time.perf_counter()
         self._readings: list[tuple[float, Sequence[Measured]]] = []
         self._took_ms: list[float] = []
+        self._processor_s = 0.0
         self._missed = 0
         self._thread = threading.Thread(target=self._work, name="edgekit-sensors", daemon=True)
 
@@ -88,12 +89,13 @@ class Sampler:
         self._read()
 
     def _read(self) -> None:
-        moment_s = time.perf_counter() - self._began_s
+        moment_s, processor_from_s = time.perf_counter() - self._began_s, time.thread_time()
         measured = self._sensors()
         self._took_ms.append((time.perf_counter() - self._began_s - moment_s) * 1e3)
         self._readings.append((moment_s, measured))
         if self._on_reading is not None:
             self._on_reading(moment_s, measured)
+        self._processor_s += time.thread_time() - processor_from_s
 
     def _work(self) -> None:
         period_s, turn = 1.0 / self._rate_hz, 1
@@ -107,6 +109,11 @@ class Sampler:
     def began_s(self) -> float:
         """The machine's monotonic clock when sampling began."""
         return self._began_s
+
+    @property
+    def processor_s(self) -> float:
+        """Processor time of this process that the readings took until now."""
+        return self._processor_s
 
     def readings(self) -> list[tuple[float, Sequence[Measured]]]:
         """What was read until now, with its moment in seconds."""

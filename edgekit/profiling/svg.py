@@ -39,12 +39,8 @@ def ticks(low: float, high: float, count: int = 4) -> list[float]:
 
 
 def label(value: float) -> str:
-    """A number short enough for an axis."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
-    return f"{value:.4g}"
+    """A tick's number, short enough for an axis: ticks are round, so that no digit has to be cut."""
+    return f"{value / 1000:.6g}k" if abs(value) >= 10_000 else f"{value:.6g}"
 
 
 def frame(title: str, unit: str, x: Axis, y: Axis, x_unit: str, height: int) -> str:
@@ -165,13 +161,13 @@ def stacked(title: str, parts: Sequence[tuple[str, float]], whole: float) -> str
     return svg(body, height, title)
 
 
-def bars(title: str, unit: str, rows: Sequence[tuple[str, float, float | None]]) -> str:
-    """A bar per row with its name above it, and a thin mark for a second value (a peak)."""
+def bars(title: str, unit: str, rows: Sequence[tuple[str, float, float | None]], second: str) -> str:
+    """A bar per row with its name above it, and a thin mark for a second value, whose name is `second`."""
     height, top = 20 + 34 * len(rows), max(max(value, peak or 0.0) for _, value, peak in rows) or 1.0
     room, body = WIDTH - RIGHT - 8 - 90, f'<text class="title" x="8" y="12">{escape(title)}</text>'
     for i, (name, value, peak) in enumerate(rows):
         y = 32 + 34 * i
-        said = f"{value:.1f}" + (f", peak {peak:.1f} {unit}" if peak is not None else f" {unit}")
+        said = f"{value:.4g}" + (f", {second} {peak:.4g} {unit}" if peak is not None else f" {unit}")
         body += f'<text class="tick" x="8" y="{y - 3}">{escape(name)}: {said}</text>'
         body += f'<rect class="bar" x="8" y="{y}" width="{room * value / top:.1f}" height="12"/>'
         if peak is not None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgekit.profiling.coldstart import PARTS
-from edgekit.profiling.operators import OperatorTable
+from edgekit.profiling.coldstart import PARTS, ColdStart
+from edgekit.profiling.operators import Operator, OperatorTable
 from edgekit.profiling.readings import Fact, Reading, Throttle
-from edgekit.profiling.report import Cell, Report
+from edgekit.profiling.report import Cell, Energy, Report, Subject
 from edgekit.profiling.statistics import percentile
 
 WIDTH = 80
@@ -16,8 +16,8 @@ OPERATORS_SHOWN = 10
 
 def render(report: Report) -> str:
     """The whole report."""
-    blocks = [_head(report), *(_cell(cell) for cell in report.cells)]
-    blocks += [_cold_start(report), _memory(report), _energy(report), _sustained(report)]
+    blocks = [_head(report), _overview(report), *(_cell(cell) for cell in report.cells)]
+    blocks += [*_cold_starts(report), _memory(report), _energy(report), _sustained(report)]
     blocks += [_operators(table) for table in report.operators]
     blocks += [_sensors(report), _verdict(report)]
     return "\n\n".join(block for block in blocks if block) + "\n"
@@ -88,7 +88,8 @@ def _head(report: Report) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in report.runtime_versions.items())
     machine_line = f"{machine.board}; {machine.cpu}, {machine.cores} cores, {mib(machine.ram_bytes.value)} MiB"
     pairs = [
-        ("profile", f"{subject.name} {subject.version} ({subject.task}), bundle {subject.bundle_digest[:16]}"),
+        ("profile", f"{subject.name} {subject.version} ({subject.task})"),
+        *((f"bundle {s.variant or ''}".strip(), bundle_words(s)) for s in (subject, *report.others)),
         ("input", report.workload.described),
         ("machine", f"{machine_line} [{machine.id}]"),
         ("system", f"{machine.os}, kernel {machine.kernel}, Python {machine.python}"),
@@ -100,6 +101,26 @@ def _head(report: Report) -> str:
         ("others' load", reading(conditions.load_by_others, "cores", 2)),
     ]
     return _lines(pairs)
+
+
+def bundle_words(subject: Subject) -> str:
+    """The digest, and what the graphs run on: `6fed37cf50a300cc; image: onnxruntime, float32`."""
+    kinds: dict[str, list[str]] = {}
+    for name, told in subject.graphs.items():
+        kinds.setdefault(told.partition(", ")[2], []).append(name)
+    return "; ".join([subject.bundle_digest[:16], *(f"{', '.join(names)}: {kind}" for kind, names in kinds.items())])
+
+
+def _overview(report: Report) -> str:
+    """Several cells beside one another, with energy where power is known."""
+    if len(report.cells) < 2:
+        return ""
+    rows = []
+    for cell in report.cells:
+        latency, energy = cell.latency_ms, cell.energy.per_run_mj.value
+        figures = (ms(latency.p50), ms(latency.p90), ms(latency.p99), f"{cell.throughput_per_s:.1f}")
+        rows.append((cell.name, *figures, ms(cell.cpu_ms_per_call), ms(energy)))
+    return table(("milliseconds", "p50", "p90", "p99", "items/s", "cpu", "mJ"), rows)
 
 
 def _cell(cell: Cell) -> str:
@@ -114,15 +135,21 @@ def _cell(cell: Cell) -> str:
     rows += [(stage.name, f"{stage.share:.1%}".replace("%", " %"), *_figures(stage.ms)) for stage in cell.stages]
     notes = [f"p50 lies in {ms(latency.p50_low)} to {ms(latency.p50_high)} ms (95 %); percentiles: {latency.method}"]
     notes += [f"{name}: {reason}" for name, reason in latency.absent.items()]
+    if rules.scenario == "single-stream":
+        notes.append(f"MLPerf's figure for a single stream is p90: {ms(latency.p90)} ms")
     if samples.kept_every > 1:
         notes.append(f"every {samples.kept_every}th run was kept; the slowest of all took {ms(samples.slowest_ms)} ms")
     pace = "" if rules.pace_hz is None else f" at {rules.pace_hz:g} per second"
     notes.append(
         f"{cell.throughput_per_s:.1f} items per second{pace}, {ms(cell.cpu_ms_per_call)} ms of processor time per "
-        f"call, batch {rules.batch}, {samples.threads} caller(s)"
+        f"call, threads per graph: {cell.settings.get('threads', 'unknown')}, batch {rules.batch}, "
+        f"{samples.threads} caller(s)"
     )
     if cell.stage_sum_share is not None:
         notes.append(f"the stages add up to {cell.stage_sum_share:.1%} of the whole".replace("%", " %"))
+    waited_s = sum(slice_.waited_s for slice_ in samples.slices)
+    if waited_s:
+        notes.append(f"waited {waited_s:.0f} s in all for the board to cool down")
     if cell.real_time_factor.value is not None:
         notes.append(f"real-time factor {cell.real_time_factor.value:.3f}")
     notes += [f"{detail.name}: p50 {ms(detail.figures.p50)}" for detail in cell.details]
@@ -134,18 +161,24 @@ def _figures(summary: object) -> tuple[str, ...]:
     return tuple(ms(getattr(summary, name)) for name in ("p50", "p90", "p99", "mean", "std", "min", "max"))
 
 
-def _cold_start(report: Report) -> str:
-    cold = report.cold_start
-    if cold is None:
-        return _wrapped("cold start: ", f"none ({report.absent['cold_start']})")
+def _cold_starts(report: Report) -> list[str]:
+    if not report.cold_start:
+        return [_wrapped("cold start: ", f"none ({report.absent['cold_start']})")]
+    return [_cold_start(cold) for cold in report.cold_start]
 
+
+def _cold_start(cold: ColdStart) -> str:
     def row(name: str, values: Sequence[float]) -> tuple[str, ...]:
         return (name, ms(percentile(values, 0.5, "linear")), ms(min(values)), ms(max(values)))
 
     rows = [row(name.replace("_", " "), cold.parts_ms[name]) for name in PARTS]
     rows.append(row("whole", cold.total_ms))
-    head = (f"cold start, {cold.processes} processes, milliseconds", "p50", "min", "max")
-    return table(head, rows)
+    name = "cold start" if cold.variant is None else f"cold start of {cold.variant}"
+    text = table((f"{name}, {cold.processes} processes, milliseconds", "p50", "min", "max"), rows)
+    peaks = [peak for peak in cold.peak_bytes if peak is not None]
+    if peaks:
+        text += f"\n  peak memory of a fresh process until its first answer: {mib(max(peaks))} MiB"
+    return text
 
 
 def _memory(report: Report) -> str:
@@ -161,13 +194,19 @@ def _memory(report: Report) -> str:
 
 
 def _energy(report: Report) -> str:
-    energy = report.energy
+    first = report.cells[0].energy
+    if all(cell.energy.power_w.value is None for cell in report.cells):
+        return _wrapped("energy: ", f"unknown ({first.power_w.reason})")
+    return "\n".join(_wrapped(f"energy, {cell.name}: ", energy_words(cell.energy)) for cell in report.cells)
+
+
+def energy_words(energy: Energy) -> str:
+    """What one run costs, in words."""
     if energy.power_w.value is None:
-        return _wrapped("energy: ", f"unknown ({energy.power_w.reason})")
-    return _wrapped(
-        "energy: ",
+        return f"unknown ({energy.power_w.reason})"
+    return (
         f"{reading(energy.per_run_mj, 'mJ per run', 2)} at {reading(energy.power_w, 'W', 2)} ({energy.source}); "
-        f"net of idle {reading(energy.net_per_run_mj, 'mJ', 2)}",
+        f"net of idle {reading(energy.net_per_run_mj, 'mJ', 2)}"
     )
 
 
@@ -194,18 +233,34 @@ def _sustained(report: Report) -> str:
 
 
 def _operators(found: OperatorTable) -> str:
-    title = f"operators of {found.graph} ({found.runtime})"
+    title = f"operators of {graph_name(found)} ({found.runtime})"
     if found.absent:
         return _wrapped(f"{title}: ", f"none ({found.absent})")
+    shown = found.operators[:OPERATORS_SHOWN]
     rows = [
         (operator.name, operator.op, f"{operator.share:.1%}".replace("%", " %"), f"{operator.us:.1f}")
-        for operator in found.operators[:OPERATORS_SHOWN]
+        for operator in shown
     ]
     placed = ", ".join(f"{provider} {count}" for provider, count in found.placement.items())
     notes = [f"{found.method}; {found.runs} runs; nodes: {placed}", *found.notes]
     notes += [f"may be slower than float: {reason}" for reason in found.slow_because]
-    text = table((title, "kind", "share", "us"), rows)
-    return "\n".join([text, *(_wrapped("  ", note) for note in notes)])
+    head, *lines = table((title, "kind", "share", "us"), rows).split("\n")
+    told = [_wrapped("    ", text) for text in map(operator_words, shown)]
+    listed = [line for row, words in zip(lines, told) for line in (row, words)]
+    left = len(found.operators) - len(shown)
+    notes += [f"the first {len(shown)} of {len(found.operators)} operators"] if left else []
+    return "\n".join([head, *listed, *(_wrapped("  ", note) for note in notes)])
+
+
+def graph_name(found: OperatorTable) -> str:
+    """The graph, and whose it is where several bundles were measured."""
+    return found.graph if found.variant is None else f"{found.graph} of {found.variant}"
+
+
+def operator_words(operator: Operator) -> str:
+    """Types, shapes and who ran it: `float, 1x32x7x7 -> 1x64x7x7, CPU`."""
+    by = operator.provider.removesuffix("ExecutionProvider")
+    return ", ".join(word for word in (operator.datatypes, operator.shapes or "shapes not told", by) if word)
 
 
 def _sensors(report: Report) -> str:
