@@ -25,7 +25,7 @@ from edgekit.cli_options import target_option as _target
 from edgekit.cli_options import variant_option as _variant
 from edgekit.cli_options import wheels_option as _wheels
 from edgekit.errors import EdgekitError
-from edgekit.terminal import ProgressLine, say
+from edgekit.terminal import LiveLine, ProgressLine, say
 
 
 class _Edgekit(click.Group):
@@ -160,7 +160,7 @@ def predict(
 @click.option("--json", "json_file", metavar="FILE", help="Write the report as JSON (- for stdout).")
 @click.option("--html", "html_file", type=click.Path(path_type=Path), help="Write one HTML page.")
 @click.option("--trace", "trace_file", type=click.Path(path_type=Path), help="Write a Perfetto trace.")
-@click.option("--compare", "old", type=click.Path(path_type=Path), help="Report to compare with.")
+@click.option("--compare", "old", type=click.Path(path_type=Path), help="Report (JSON) or bundle to compare with.")
 @click.option("--fail-above", callback=_share, default="10%", help="Gate of --compare [default: 10%].")
 @click.option("--markdown", "markdown_file", type=click.Path(path_type=Path), help="Write the comparison as Markdown.")
 @click.option("--junit", "junit_file", type=click.Path(path_type=Path), help="Write the comparison as JUnit XML.")
@@ -205,14 +205,32 @@ def profile(
     chosen |= {"files": files, "answers": answers, "wheels": wheels, "offline": offline}
     json_path = None if json_file in (None, "-") else Path(str(json_file))
     operations.check_outputs(html_file, trace_file, json_path, markdown_file, junit_file)
-    before = None if old is None else operations.read_report(old)
-    report, problem = operations.profile(
-        source, device, target=target, resume=resume, changes=changes, runner=runner, note=say, **chosen
-    )
+    before = None if old is None else operations.read_baseline(old)
+    bundle = before if isinstance(before, Path) else None
+
+    def measured(resume: bool, changes: dict[str, Any]) -> tuple[Any, Any]:
+        with LiveLine() as note:
+            return operations.profile(
+                source,
+                device,
+                target=target,
+                resume=resume,
+                changes=changes,
+                runner=runner,
+                note=note,
+                baseline=bundle,
+                **chosen,
+            )
+
+    def again() -> Any:
+        say("not settled yet: measured again")
+        return measured(False, {**changes, "operators": False})[0]
+
+    report, problem = measured(resume, changes)
     click.echo(operations.report_json(report) if json_file == "-" else operations.report_text(report))
     operations.write_report(report, html_file, trace_file, json_path)
     if before is not None:
-        found = operations.compare_with(before, report, fail_above)
+        found = operations.compare_with(before, report, fail_above, again)
         say(operations.write_comparison(found, markdown_file, junit_file))
         operations.gate(found)
     if problem is not None:

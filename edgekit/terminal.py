@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sys
 import time
 from types import TracebackType
@@ -13,6 +15,58 @@ LOG_S = 5.0
 def say(text: str) -> None:
     """A line for the person, on stderr."""
     print(text, file=sys.stderr, flush=True)
+
+
+class LiveLine:
+    """Call with a line of text. Lines that count on (`fp32: 20 runs`, `fp32: 31 runs`: the same words before a number)
+    rewrite one another on a terminal, and come some seconds apart in a log."""
+
+    def __init__(self) -> None:
+        self._terminal = sys.stderr.isatty()
+        self._what: str | None = None
+        self._shown = 0.0
+        self._open = False
+
+    def __call__(self, text: str) -> None:
+        found = _COUNTING.match(text)
+        what = found[1] if found else None
+        now = time.monotonic()
+        fresh = what is None or what != self._what
+        if not fresh and now - self._shown < (REDRAW_S if self._terminal else LOG_S):
+            return
+        if fresh:
+            self._end_line()
+        self._what, self._shown = what, now
+        if self._terminal and what is not None:
+            sys.stderr.write(f"\r\x1b[K{text[: _columns() - 1]}")
+            sys.stderr.flush()
+            self._open = True
+        else:
+            say(text)
+
+    def _end_line(self) -> None:
+        if self._open:
+            sys.stderr.write("\n")
+            self._open = False
+
+    def __enter__(self) -> LiveLine:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_line()
+
+
+_COUNTING = re.compile(r"(.*): \d")
+
+
+def _columns() -> int:
+    """A line that is longer than the terminal cannot be rewritten."""
+    try:
+        return os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
 
 
 class ProgressLine:

@@ -18,6 +18,7 @@ from edgekit.profiling.html import render_html
 from edgekit.profiling.options import options_for
 from edgekit.profiling.profile import profile as measure
 from edgekit.profiling.report import Report, dump_report, load_report
+from edgekit.profiling.reruns import NEW, OLD, confirmed, of_variant
 from edgekit.profiling.text import render
 from edgekit.profiling.trace_file import dump_trace
 from edgekit.profiling.workload import Workload, user_workload
@@ -40,17 +41,24 @@ def profile(
     wheels: Sequence[Path] = (),
     offline: Path | None = None,
     runner: Path | None = None,
+    baseline: Path | None = None,
 ) -> tuple[Report, EdgekitError | None]:
     """The report of a source on a device or (None) on this machine, and why it is not whole.
 
     Further variants of a recipe are measured in turn with the first. target: the device's kind; resume: see
-    profile_there.
+    profile_there. baseline: a bundle that is measured in turn with the source, to be compared with it.
 
     images, audios, texts: the user's inputs, none for the bundle's golden sample. changes: keys of
     `profiling.options.Options` that differ from the usual ones. files, answers: for packaging; wheels, offline: for
     the layer that is brought to a device (see `deploy`). runner: for a
     device without Python.
     """
+    if baseline is not None and (device is not None or len(variants) > 1):
+        what = "on a device" if device is not None else "with several variants"
+        raise InputError(
+            f"a baseline's bundle cannot be measured in turn {what}",
+            hint="compare with a report of it: --json old.json",
+        )
     if device is not None:
         from edgekit.operations.profile_there import profile_there
 
@@ -79,6 +87,8 @@ def profile(
         raise InputError("--wheel and --offline are for the layer of a device", hint="add --on DEVICE")
     with tempfile.TemporaryDirectory(prefix="edgekit-profile-") as scratch:
         bundles = _bundles(source, variants, target, Path(scratch), note, files=files, answers=answers or {})
+        if baseline is not None:
+            bundles = {NEW: next(iter(bundles.values())), OLD: str(baseline)}
         name = next(iter(bundles))
         first = bundles.pop(name)
         variant = name if bundles else None
@@ -157,6 +167,11 @@ def _write(path: Path | None, make: Callable[[], bytes]) -> None:
         write_output(path, make())
 
 
+def read_baseline(path: Path) -> Report | Path:
+    """What to compare with, before time is spent: an earlier report, or the path of a bundle."""
+    return path if is_bundle(path) else read_report(path)
+
+
 def read_report(path: Path) -> Report:
     """A report file. Raises InputError."""
     try:
@@ -166,6 +181,15 @@ def read_report(path: Path) -> Report:
     return load_report(data, str(path))
 
 
-def compare_with(old: Report, new: Report, fail_above: float) -> Comparison:
-    """What changed against an earlier report."""
-    return compare(old, new, bounds(fail_above))
+def compare_with(old: Report | Path, new: Report, fail_above: float, again: Callable[[], Report]) -> Comparison:
+    """What changed against an earlier report, or against a bundle that `new` was measured in turn with.
+
+    again: measures once more, where something seems slower or cannot be told.
+    """
+
+    def judged(report: Report) -> Comparison:
+        before = old if isinstance(old, Report) else of_variant(report, OLD)
+        after = report if isinstance(old, Report) else of_variant(report, NEW)
+        return compare(before, after, bounds(fail_above))
+
+    return confirmed(judged(new), lambda: judged(again()))
