@@ -53,6 +53,10 @@ def profile(
     the layer that is brought to a device (see `deploy`). runner: for a
     device without Python.
     """
+    for kind, paths in (("image", images), ("audio", audios)):
+        for path in paths:
+            if not Path(path).is_file():
+                raise InputError(f"{kind}: there is no file {path}")
     if baseline is not None and (device is not None or len(variants) > 1):
         what = "on a device" if device is not None else "with several variants"
         raise InputError(

@@ -37,14 +37,15 @@ th:first-child,td:first-child{text-align:left}.names td:first-child{overflow-wra
 .facts td{overflow-wrap:anywhere}
 tr:last-child td{border-bottom:0}thead th{color:var(--soft);font-weight:600}
 .facts td{text-align:left}.facts td:first-child{color:var(--soft);width:25%}
-svg{display:block;width:100%;max-width:640px;height:auto;margin:0 auto 6px;font:12px system-ui,sans-serif}
-.title{fill:var(--ink);font-weight:600;font-size:13px}.tick{fill:var(--soft)}.grid{stroke:var(--rule);stroke-width:.7}
+svg{display:block;width:100%;max-width:520px;height:auto;margin:0 auto 6px;font:12px system-ui,sans-serif}
+.title{fill:var(--ink);font-weight:600;font-size:13px}.tick{fill:var(--soft)}
+.over{paint-order:stroke;stroke:var(--card);stroke-width:3px}.grid{stroke:var(--rule);stroke-width:.7}
 .dots circle{fill:var(--line);fill-opacity:.55}.line{fill:none;stroke:var(--line);stroke-width:1.4}
 .second{stroke:var(--warm)}.band{fill:var(--band)}.bar{fill:var(--line)}.mark{stroke:var(--warm);stroke-width:1.4}
 .rest{fill:var(--rule)}.inside{fill:var(--inside);font-weight:600}
 .c0{fill:var(--c0)}.c1{fill:var(--c1)}.c2{fill:var(--c2)}.c3{fill:var(--c3)}.c4{fill:var(--c4)}.c5{fill:var(--c5)}
 .c6{fill:var(--c6)}.c7{fill:var(--c7)}.key{display:inline-block;width:.75em;height:.75em;border-radius:2px}
-.key svg{display:inline;margin:0}
+.key svg{display:inline;margin:0}.keyed{white-space:nowrap}
 """.strip()
 
 
@@ -155,16 +156,18 @@ def _histogram(cell: Cell) -> str:
     return f'<div class="card">{svg.histogram("How long the runs took", values, upper, marks)}</div>'
 
 
-def _key(index: int) -> str:
+def _keyed(index: int, name: str) -> str:
+    """A name with its colour in the bar above."""
     square = f'<rect class="c{index % 8}" width="10" height="10" rx="2"/>'
-    return f'<span class="key"><svg viewBox="0 0 10 10" aria-hidden="true">{square}</svg></span> '
+    key = f'<span class="key"><svg viewBox="0 0 10 10" aria-hidden="true">{square}</svg></span>'
+    return f'<span class="keyed">{key} {escape(name)}</span>'
 
 
 def _stages(cell: Cell) -> str:
     parts = [(stage.name, stage.share) for stage in cell.stages]
     bar = svg.stacked(f"Where the time goes, {cell.name}", parts, max(1.0, sum(share for _, share in parts)))
     rows = [
-        (_key(i) + escape(stage.name), f"{stage.share:.1%}", ms(stage.ms.p50), ms(stage.ms.p90), str(stage.ran))
+        (_keyed(i, stage.name), f"{stage.share:.1%}", ms(stage.ms.p50), ms(stage.ms.p90), str(stage.ran))
         for i, stage in enumerate(cell.stages)
     ]
     rows += [
@@ -172,7 +175,7 @@ def _stages(cell: Cell) -> str:
         for detail in cell.details
     ]
     return f'<h2>Stages, {escape(cell.name)}</h2><div class="card">{bar}</div>' + _table(
-        ("stage", "share", "p50 ms", "p90 ms", "runs"), rows
+        ("milliseconds", "share", "p50", "p90", "runs"), rows, "names"
     )
 
 
@@ -185,7 +188,7 @@ def _cold_starts(report: Report) -> list[str]:
 def _cold_start(cold: ColdStart) -> str:
     medians = {name: percentile(cold.parts_ms[name], 0.5, "linear") for name in PARTS}
     bar = svg.stacked("A fresh process to its first answer", list(medians.items()), sum(medians.values()))
-    rows = [(_key(i) + escape(name.replace("_", " ")), ms(value)) for i, (name, value) in enumerate(medians.items())]
+    rows = [(_keyed(i, name.replace("_", " ")), ms(value)) for i, (name, value) in enumerate(medians.items())]
     rows.append(("<b>whole</b>", ms(percentile(cold.total_ms, 0.5, "linear"))))
     head = ("part", f"ms, median of {cold.processes}")
     peaks = [peak for peak in cold.peak_bytes if peak is not None]

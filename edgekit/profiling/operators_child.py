@@ -69,6 +69,7 @@ def profile_graph(told: Mapping[str, Json]) -> OperatorTable:
     from edgekit.bundle import open_bundle
 
     with open_bundle(told["bundle"]) as bundle:
+        generates = bundle.manifest.generation is not None
         spec = next((graph for graph in bundle.manifest.graphs if graph.name == told["graph"]), None)
         if spec is None:
             raise InputError(f"the bundle has no graph {told['graph']!r}")
@@ -76,7 +77,12 @@ def profile_graph(told: Mapping[str, Json]) -> OperatorTable:
             given = keywords(told["item"], loaded.read)
             _, values = loaded.trace(**given)
         if not all(port.value in values for port in spec.inputs):
-            return no_operators(spec.name, spec.runtime, "these inputs do not reach this graph through predict's flow")
+            reason = (
+                "the loop that writes text runs it step by step: its time is that of `generate`"
+                if generates
+                else "these inputs do not reach it; give --image, --audio or --text"
+            )
+            return no_operators(spec.name, spec.runtime, reason)
         feed = record_feed(bundle.path_for_loading(spec.file), spec, values, bundle.path_for_loading)
         path = bundle.path_for_loading(spec.file)
         if spec.runtime == "onnxruntime":

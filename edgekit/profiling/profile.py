@@ -24,7 +24,7 @@ from edgekit.profiling.measure import Samples
 from edgekit.profiling.memory import memory_phase
 from edgekit.profiling.operator_runs import operator_tables
 from edgekit.profiling.operators import OperatorTable, slower_than_float
-from edgekit.profiling.options import Options, bundles_of, rules_of
+from edgekit.profiling.options import Options, bundles_of, plans_of, rules_of
 from edgekit.profiling.readings import Reading, unknown
 from edgekit.profiling.report import Report, Subject
 from edgekit.profiling.sampler import Sampler
@@ -44,6 +44,7 @@ def profile(options: Options, *, journal: Journal | None = None, progress: Progr
     journal: is given every piece as soon as it is measured. progress: is told what happens, a line at a time.
     """
     writer = journal or Journal(None)
+    plans_of(options)  # what cannot be measured is refused before any time is spent
     facts = facts_of(options)
     absent: dict[str, str] = {}
     with ExitStack() as stack:

@@ -135,7 +135,7 @@ def histogram(title: str, values: Sequence[float], upper: float, marks: Sequence
         if low <= value <= upper:
             at = x.at(value)
             body += f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP}" y2="{y.begin}"/>'
-            body += f'<text class="tick" x="{at + 3:.1f}" y="{TOP + 9}">{escape(name)}</text>'
+            body += f'<text class="tick over" x="{at + 3:.1f}" y="{TOP + 9}">{escape(name)}</text>'
     if beyond:
         body += (
             f'<text class="tick" x="{LEFT}" y="{height - 4}">{beyond} runs are beyond, up to {max(values):.4g}</text>'
