@@ -206,9 +206,8 @@ class Predictor:
         def answer(given: Mapping[str, Any], lap: clock.Lap, seen: dict[str, Array]) -> Fields:
             contexts = {}
             for keyword, value in given.items():
-                prepared = self._prepare[keyword](value, lap)
-                seen.update(prepared.values)
-                contexts[keyword] = prepared.context
+                values, contexts[keyword] = self._prepare[keyword](value, lap)
+                seen.update(values)
             flow.run(self._plan(seen, wanted), seen, lap)
             return finish(seen, contexts)
 
