@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from edgekit.devices import scripts
+from edgekit.devices import lock_scripts, scripts
 from edgekit.devices.device import Device, run_script
 from edgekit.devices.release import ReleaseRecord, parse_record
 from edgekit.devices.state import NOTHING, State, parse_state
@@ -80,7 +80,7 @@ class Facts(Record):
 
 def read_facts(device: Device) -> Facts:
     """Ask the device; raises TransportError when it cannot be reached or answers something else."""
-    lines = run_script(device, scripts.LOCK + scripts.FACTS, device.root, timeout_s=TIMEOUT_S)
+    lines = run_script(device, lock_scripts.LOCK + scripts.FACTS, device.root, timeout_s=TIMEOUT_S)
     return parse_facts(lines, device.name)
 
 

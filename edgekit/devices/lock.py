@@ -8,7 +8,7 @@ import re
 import secrets
 from pathlib import Path
 
-from edgekit.devices import scripts
+from edgekit.devices import lock_scripts, scripts
 from edgekit.devices.device import Device, run_script
 from edgekit.devices.transports import CommandFailed
 from edgekit.errors import DeployError, TransportError
@@ -47,7 +47,7 @@ def acquire(device: Device, owner: Owner) -> None:
     for _ in range(4):
         reply = run_script(
             device,
-            scripts.LOCK + scripts.ACQUIRE,
+            lock_scripts.LOCK + lock_scripts.ACQUIRE,
             device.root,
             str(owner),
             str(LEASE_S),
@@ -73,7 +73,7 @@ def acquire(device: Device, owner: Owner) -> None:
 
 def release(device: Device, owner: Owner, *, timeout_s: float = TIMEOUT_S) -> bool:
     """Give the lock back; False when somebody else has it by now."""
-    reply = run_script(device, scripts.LOCK + scripts.RELEASE, device.root, owner.token, timeout_s=timeout_s)
+    reply = run_script(device, lock_scripts.LOCK + lock_scripts.RELEASE, device.root, owner.token, timeout_s=timeout_s)
     return reply == ["released"]
 
 
@@ -84,7 +84,7 @@ def fenced(
 
     Raises DeployError when the lock was lost, CommandFailed and TransportError as `run_script`.
     """
-    script = scripts.FLUSH + scripts.LOCK + scripts.FENCED + body
+    script = scripts.FLUSH + lock_scripts.LOCK + lock_scripts.FENCED + body
     lease = str(int(timeout_s) + 10)
     words = (device.root, owner.token, lease, *arguments)
     try:
