@@ -26,6 +26,7 @@ from edgekit.profiling.report import load_report
 pytestmark = pytest.mark.lab
 
 HOME = "data/local/tmp/edgekit"
+ABIS = {"arm64": "arm64-v8a", "amd64": "x86_64"}
 QUICK = ("--image", SEVEN_PNG, "--threads", 2, "--runs", 1, "--seconds", 0.1)
 
 
@@ -89,18 +90,24 @@ def connected(
 
 
 @pytest.mark.slow
-@pytest.mark.lab_emulated
-@pytest.mark.parametrize("client", ["system", "34"])
-def test_an_emulated_phone_is_deployed_to_checked_rolled_back_and_profiled(
-    connected: Callable[..., tuple[LabDevice, str]], bundles: dict[str, Path], tmp_path: Path, client: str
+@pytest.mark.parametrize(
+    ("arch", "client"),
+    [
+        pytest.param("arm64", "system", marks=pytest.mark.lab_emulated),
+        pytest.param("arm64", "34", marks=pytest.mark.lab_emulated),
+        ("amd64", "34"),
+    ],
+)
+def test_a_phone_is_deployed_to_checked_rolled_back_and_profiled(
+    connected: Callable[..., tuple[LabDevice, str]], bundles: dict[str, Path], tmp_path: Path, arch: str, client: str
 ) -> None:
-    """arm64, the real adbd, adb 29 and 34: the golden check runs there, and the report has the same schema as ssh's."""
-    phone, address = connected("arm64", client)
+    """The real adbd, adb 29 and 34: the golden check runs there, and the report has the same schema as ssh's."""
+    phone, address = connected(arch, client)
     doctor = edgekit("doctor", address)
-    assert "target android-arm64" in doctor.stdout
-    one = outcome(edgekit("deploy", bundles["arm64"], address, "--runner", RUNNER, "--json"))
+    assert ("target android-arm64" if arch == "arm64" else "target linux-x86_64") in doctor.stdout
+    one = outcome(edgekit("deploy", bundles[arch], address, "--runner", RUNNER, "--json"))
     assert (one["error"], one["switched"]) == (None, True)
-    two = outcome(edgekit("deploy", bundles["arm64-float"], address, "--runner", RUNNER, "--json"))
+    two = outcome(edgekit("deploy", bundles[f"{arch}-float"], address, "--runner", RUNNER, "--json"))
     assert (two["error"], two["switched"]) == (None, True)
     status = edgekit("status", address)
     assert "not verified" not in status.stdout
@@ -119,7 +126,7 @@ def test_an_emulated_phone_is_deployed_to_checked_rolled_back_and_profiled(
     assert names[2:] == ["gpu, fell back to the CPU", "nnapi, fell back to the CPU"]
     assert profiled.stderr.count("FALLBACK: ") == 2
     assert "9 of 9 nodes" in report.cells[0].settings["placement"]
-    assert (report.subject.release, report.environment.architecture) == (one["release"], "arm64-v8a")
+    assert (report.subject.release, report.environment.architecture) == (one["release"], ABIS[arch])
     assert report.environment.os.startswith("Android 14")
     assert report.operators[1].placement == {"CPU": 9}
     assert all(phase.peak_bytes for phase in report.memory)
