@@ -27,6 +27,8 @@ percentile when another core is busy."""
 ROWS_AT_ONCE = 4
 COLUMNS_AT_ONCE = 16
 STRIPS_AT_ONCE = 8
+HELD_NUMBERS = 3 << 17
+"""Numbers that are float at one time: 1.5 MB, about what a core has of the cache."""
 
 SUPPORT: dict[str, float] = {"box": 0.5, "bilinear": 1.0, "hamming": 1.0, "bicubic": 2.0, "lanczos": 3.0}
 """Half the width of each filter in pixels of the coarser side, as in Pillow's Resample.c."""
@@ -175,19 +177,23 @@ def _down(flat: U8, bands: tuple[Band, ...], channels: int, tall: int) -> F32:
 
     Neighbouring strips share half of their rows and more: converting strip by strip converts each row twice.
     """
+    width = flat.shape[1]
     groups = [bands[i : i + STRIPS_AT_ONCE] for i in range(0, len(bands), STRIPS_AT_ONCE)]
-    strips = np.empty((STRIPS_AT_ONCE * ROWS_AT_ONCE, flat.shape[1]), np.float32)
-    held = np.empty((max(group[-1].high - group[0].low for group in groups), flat.shape[1]), np.float32)
-    planes = np.empty((channels, tall, flat.shape[1] // channels), np.float32)
+    tallest = max(band.high - band.low for band in bands)
+    most_rows = max(group[-1].high - group[0].low for group in groups)
+    step = max(min(PRODUCT_LIMIT // (ROWS_AT_ONCE * tallest), HELD_NUMBERS // most_rows, width), 1)
+    held = np.empty(most_rows * step, np.float32)
+    strips = np.empty((STRIPS_AT_ONCE * ROWS_AT_ONCE, width), np.float32)
+    planes = np.empty((channels, tall, width // channels), np.float32)
     for group in groups:
-        top, first, last = group[0].low, group[0].start, group[-1].stop
-        floats = held[: group[-1].high - top]
-        np.copyto(floats, flat[top : group[-1].high])
-        for band in group:
-            step = max(PRODUCT_LIMIT // (ROWS_AT_ONCE * (band.high - band.low)), 1)
-            for at in range(0, flat.shape[1], step):
-                source = floats[band.low - top : band.high - top, at : at + step]
-                np.matmul(band.weights, source, out=strips[band.start - first : band.stop - first, at : at + step])
+        top, bottom, first, last = group[0].low, group[-1].high, group[0].start, group[-1].stop
+        for at in range(0, width, step):
+            part = slice(at, min(at + step, width))
+            floats = held[: (bottom - top) * (part.stop - at)].reshape(bottom - top, -1)
+            np.copyto(floats, flat[top:bottom, part])
+            for band in group:
+                source = floats[band.low - top : band.high - top]
+                np.matmul(band.weights, source, out=strips[band.start - first : band.stop - first, part])
         made = strips[: last - first].reshape(last - first, -1, channels)
         planes[:, first:last] = made.transpose(2, 0, 1)
     return planes

@@ -169,7 +169,7 @@ def _offsets(spec: Spectrum, signal: Float64, count: int) -> Float64:
     """What removing the mean takes from every sample of each frame after pre-emphasis (both are linear), (frames,)."""
     if not spec.remove_dc:
         return np.zeros(0)
-    means = _frames(spec, signal, count).sum(axis=1) / spec.frame_length
+    means: Float64 = _frames(spec, signal, count).sum(axis=1) / spec.frame_length
     return (1.0 - spec.preemphasis) * means
 
 
