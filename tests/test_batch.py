@@ -64,7 +64,7 @@ def test_workers_give_the_same_from_many_threads(tower: Path) -> None:
         with ThreadPoolExecutor(8) as pool:
             got = list(pool.map(lambda i: four.predict(**items[i % 50]).tensors["image_embeds"], range(400)))
     assert sum(not np.array_equal(array, expected[i % 50]) for i, array in enumerate(got)) == 0
-    with pytest.raises(InputError, match="workers: expected 1 to 64, got 0"):
+    with pytest.raises(InputError, match="workers: expected a whole number 1 to 64, got 0"):
         load(tower, workers=0)
 
 
