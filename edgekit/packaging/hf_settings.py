@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.errors import InputError
+from edgekit.errors import InputError, ManifestError
 from edgekit.packaging.hub_folder import Config, HubFolder
 from edgekit.specs.generation import Choice, Forced
 
@@ -116,22 +116,25 @@ def read_choice(settings: Settings, model_type: str) -> tuple[Choice, tuple[str,
         forced += [Forced(position=int(p), token=int(t)) for p, t in pairs if t is not None]
     last = settings.tokens("forced_eos_token_id")
     early = settings.way("early_stopping")
-    choice = Choice(
-        repetition_penalty=settings.number("repetition_penalty", 1.0),
-        no_repeat_ngram=settings.whole("no_repeat_ngram_size") or 0,
-        suppress=(*settings.tokens("suppress_tokens"), *banned),
-        begin_suppress=settings.tokens("begin_suppress_tokens"),
-        forced=tuple(forced),
-        last=last[0] if last else None,
-        mode="beam" if beams > 1 else "sample" if draws else "greedy",
-        temperature=settings.number("temperature", 1.0),
-        top_k=int(settings.number("top_k", 50.0)),
-        top_p=settings.number("top_p", 1.0),
-        beams=beams,
-        length_penalty=settings.number("length_penalty", 1.0),
-        early_stopping="never" if early == "never" else "full" if early is True else "likely",
-        renormalize=settings.way("renormalize_logits") is True,
-    )
+    try:
+        choice = Choice(
+            repetition_penalty=settings.number("repetition_penalty", 1.0),
+            no_repeat_ngram=settings.whole("no_repeat_ngram_size") or 0,
+            suppress=(*settings.tokens("suppress_tokens"), *banned),
+            begin_suppress=settings.tokens("begin_suppress_tokens"),
+            forced=tuple(forced),
+            last=last[0] if last else None,
+            mode="beam" if beams > 1 else "sample" if draws else "greedy",
+            temperature=settings.number("temperature", 1.0),
+            top_k=int(settings.number("top_k", 50.0)),
+            top_p=settings.number("top_p", 1.0),
+            beams=beams,
+            length_penalty=settings.number("length_penalty", 1.0),
+            early_stopping="never" if early == "never" else "full" if early is True else "likely",
+            renormalize=settings.way("renormalize_logits") is True,
+        )
+    except ManifestError as error:
+        raise InputError(f"{settings.name}: generation: '{error.key}' {error.problem}") from None
     return choice, tuple(remarks)
 
 
