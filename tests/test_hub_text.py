@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from decoders import TOY, write_decoder_only
 from decoding import CHOICE
 from golden.make_text_golden import (
     FOLDERS,
@@ -204,6 +205,35 @@ def test_generation_config_stands_alone_where_there_is_one() -> None:
     assert without.whole("min_length") == 5
     assert read_lengths(beside, 0)[:2] == (20, 20)
     assert read_lengths(without, 0)[:2] == (50, None)
+
+
+def test_embeddings_may_have_a_graph_of_their_own(tmp_path: Path) -> None:
+    """embed_tokens beside a decoder that takes embeddings; the truth is the runtime alone, all tokens read anew."""
+    import onnxruntime
+
+    config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "max_position_embeddings": TOY.positions,
+              "vocab_size": TOY.vocabulary}  # fmt: skip
+    folder = write_folder(tmp_path / "embeds", config, generation_config_json={"eos_token_id": 1, "max_new_tokens": 9})
+    (folder / "tokenizer.json").write_text(json.dumps(TRUTH["folders"]["gpt2"]["files"]["tokenizer.json"]))
+    write_decoder_only(folder, embeds=True)
+    embed, decoder = (onnxruntime.InferenceSession(folder / f"{n}.onnx") for n in ("embed_tokens", "model"))
+    empty = {i.name: np.zeros((1, TOY.heads, 0, TOY.width // TOY.heads), np.float32) for i in decoder.get_inputs()
+             if i.name.startswith("past")}  # fmt: skip
+    with packed(folder) as predictor:
+        assert [g.name for g in predictor.manifest.graphs] == ["embedder", "decoder"]
+        tokens = predictor.predict(text="the red cat").to_dict()["tokens"]
+    want = tokens[:3]
+    while len(want) < len(tokens):
+        ids = np.array([want])
+        feeds = {"inputs_embeds": embed.run(None, {"input_ids": ids})[0], "attention_mask": np.ones_like(ids),
+                 "position_ids": np.arange(len(want))[None], **empty}  # fmt: skip
+        want.append(int(decoder.run(["logits"], feeds)[0][0, -1].argmax()))
+    assert tokens == want
+    assert len(set(tokens)) > 3
+    (folder / "embed_tokens.onnx").unlink()
+    result = run(folder)
+    assert result.exit_code == 4
+    assert "the decoder takes 'inputs_embeds', and no graph makes them of tokens" in result.output
 
 
 def test_a_lone_encoder_is_no_writer(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from edgekit.manifest import GraphSpec, InputSpec
 from edgekit.packaging import decoder_wiring as names
 from edgekit.packaging.decoder_wiring import Wiring, find_caches, wire_graph
 from edgekit.packaging.draft import LIMITS, Content, Draft, Sample
-from edgekit.packaging.hf_graphs import Side, Staged, find_output, graph_spec, stage
+from edgekit.packaging.hf_graphs import Side, Staged, find_output, graph_spec, port, stage
 from edgekit.packaging.hf_inputs import place, read_input, read_license
 from edgekit.packaging.hf_settings import Settings, head_count, head_width, read_choice, read_lengths
 from edgekit.packaging.hf_speech import read_speech
@@ -33,6 +33,7 @@ SIDES: dict[str, Side] = {
     **dict.fromkeys((*TEXT_TO_TEXT, "text-generation"), "text"),
 }
 DECODERS = ("decoder_model_merged", "decoder_model", "decoder_with_past_model", "model")
+EMBEDDER = "embed_tokens"
 ENCODERS = ("encoder_model", "vision_encoder", "audio_encoder")
 SILENCE = 1e-4
 """-80 dB of full scale, a tenth of a microphone's own noise; models write words of their own under it."""
@@ -61,8 +62,9 @@ def read_generation(
     roles = variants[chosen]
     files: dict[str, Content] = {}
     staged = {role: stage(graph, ask) for role, graph in roles.items()}
-    for part in staged.values():
-        place(part, files)
+    for role, part in staged.items():
+        if role != EMBEDDER:
+            place(part, files)
     tokenizer = read_tokenizer(folder)
     files[TOKENIZER] = folder.text_files[TOKENIZER]
     side = SIDES[task]
@@ -76,10 +78,14 @@ def read_generation(
         graphs = [graph_spec(encoder, "encoder", {names.STATES: states}, constants)]
         mask = "attention_mask" if "attention_mask" in encoder.inputs else None
     wirings, decoders = _decoders(staged, mask)
+    embedder = _embedder(staged, wirings[0], ask) if alone else None
+    if embedder is not None:
+        place(staged[EMBEDDER], files)
+        graphs = [embedder]
     if alone:
         ports = TextPorts(names.IDS, None, None, "INT64", -1)
         spec = read_text(folder, ports, files, ask).replace(truncation="error")  # the end of a prompt is what goes on
-    generation, remarks = _generation(folder, wirings, decoders, spec, tokenizer, alone)
+    generation, remarks = _generation(folder, wirings, decoders, spec, tokenizer, alone, embedder is not None)
     version = ask.given("version") or "1"
     ask.finish()
     lent = borrowed.get(chosen)
@@ -126,6 +132,8 @@ def _complete(folder: HubFolder, alone: bool) -> tuple[dict[str, Roles], dict[st
                 roles[encoder] = source[encoder]
             if not any(role in DECODERS for role in roles):
                 roles.update(_decoder_roles(source, alone))
+            if alone and EMBEDDER in source:
+                roles.setdefault(EMBEDDER, source[EMBEDDER])
         if (alone or any(r in roles for r in ENCODERS)) and any(r in DECODERS for r in roles):
             missing = [graph.path.name for role, graph in roles.items() if role not in own]
             if len(missing) == len(roles):
@@ -151,6 +159,21 @@ def _decoder_roles(source: Roles, alone: bool) -> dict[str, HubGraph]:
     if "decoder_model" in source:
         return {role: source[role] for role in ("decoder_model", "decoder_with_past_model") if role in source}
     return {}
+
+
+def _embedder(staged: Mapping[str, Staged], decoder: Wiring, ask: Questions) -> GraphSpec | None:
+    """The graph from ids to embeddings, None for a decoder that takes ids. Raises InputError where it is missing."""
+    if decoder.reads(names.IDS) or not decoder.reads(names.EMBEDS):
+        return None
+    part = staged.get(EMBEDDER)
+    if part is None or "input_ids" not in part.inputs:
+        raise InputError(
+            f"the decoder takes '{names.EMBEDS}', and no graph makes them of tokens",
+            hint=f"{EMBEDDER}.onnx belongs beside it",
+        )
+    made = find_output(part, (names.EMBEDS,), "the tokens' embeddings", ask)
+    spec = graph_spec(part, "embedder", {names.EMBEDS: made})
+    return spec.replace(inputs=(port(part.inputs["input_ids"], names.IDS),))
 
 
 def _decoders(staged: Mapping[str, Staged], mask: str | None) -> tuple[list[Wiring], list[GraphSpec]]:
@@ -185,6 +208,7 @@ def _generation(
     spec: InputSpec,
     tokenizer: Config,
     alone: bool,
+    embeds: bool,
 ) -> tuple[GenerationSpec, tuple[str, ...]]:
     settings = Settings(folder)
     first, later = wirings[0], wirings[-1]
@@ -204,9 +228,9 @@ def _generation(
             loop="decoder_only" if alone else "encoder_decoder",
             decoder=decoders[0].name,
             decoder_with_past=decoders[1].name if len(decoders) > 1 else None,
-            embedder=None,
+            embedder="embedder" if embeds else None,
             ids=names.IDS,
-            embeds=None,
+            embeds=names.EMBEDS if embeds else None,
             logits=names.LOGITS,
             branch=names.BRANCH if first.reads(names.BRANCH) else None,
             attention_mask=names.MASK if first.reads(names.MASK) or later.reads(names.MASK) else None,
