@@ -206,21 +206,11 @@ def profile(
     json_path = None if json_file in (None, "-") else Path(str(json_file))
     operations.check_outputs(html_file, trace_file, json_path, markdown_file, junit_file)
     before = None if old is None else operations.read_baseline(old)
-    bundle = before if isinstance(before, Path) else None
+    chosen |= {"target": target, "runner": runner, "baseline": before if isinstance(before, Path) else None}
 
     def measured(resume: bool, changes: dict[str, Any]) -> tuple[Any, Any]:
         with LiveLine() as note:
-            return operations.profile(
-                source,
-                device,
-                target=target,
-                resume=resume,
-                changes=changes,
-                runner=runner,
-                note=note,
-                baseline=bundle,
-                **chosen,
-            )
+            return operations.profile(source, device, resume=resume, changes=changes, note=note, **chosen)
 
     def again() -> Any:
         say("not settled yet: measured again")

@@ -77,7 +77,9 @@ def measure_there(
     whole, alone = measure_bundles(
         bundles, name, kind.name, workload=workload, changes=changes, memory=memory, asked=asked, note=note
     )
-    peaks = {given: report.cold_start.peak_bytes[0] if report.cold_start else None for given, report in alone.items()}
+    peaks = {
+        given: report.cold_start[0].peak_bytes[0] if report.cold_start else None for given, report in alone.items()
+    }
     return Measured(latencies(whole, bundles), peaks, machine_name(whole.environment), whole.environment.id)
 
 

@@ -208,7 +208,8 @@ class _Measuring:
             Gathered(
                 facts=ProfileFacts(
                     created_utc=datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                    subject=subject_of(manifest, self.predictor.digest, there.release),
+                    subject=subject_of(manifest, self.predictor.digest, variant=None, release=there.release),
+                    others=(),
                     workload=workload,
                     environment=phone_environment(
                         after,
@@ -236,7 +237,7 @@ class _Measuring:
                     )
                     for way in usable
                 ],
-                cold_start=None,
+                cold_start=(),
                 memory=tuple(memory),
                 operators=tuple(tables),
                 trace=trace_of(
@@ -252,7 +253,7 @@ class _Measuring:
         others = unknown(f"how much of it is {NAME}'s own is not told")
         return made.replace(
             conditions=made.conditions.replace(load_by_others=others),
-            energy=made.energy.replace(power_w=unknown(NO_POWER)),
+            cells=tuple(c.replace(energy=c.energy.replace(power_w=unknown(NO_POWER))) for c in made.cells),
         )
 
     def _settings(self, way: Way) -> dict[str, str]:

@@ -124,6 +124,7 @@ def operators_of(
     for operator in operators:
         counted[operator.provider] = counted.get(operator.provider, 0) + 1
     return OperatorTable(
+        variant=None,
         graph=graph,
         runtime="litert",
         method=f"{NAME} --enable_op_profiling, a process of its own",

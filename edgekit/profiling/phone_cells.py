@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from edgekit.errors import BackendError
 from edgekit.profiling.benchmark_model import BenchmarkLog, placement
-from edgekit.profiling.measure import Rules, Samples, Warmup, columns
+from edgekit.profiling.measure import Rules, Samples, Slice, Warmup, columns
 from edgekit.profiling.memory import MemoryPhase
 from edgekit.profiling.options import Options
 
@@ -94,6 +94,7 @@ def samples_of(blocks: Sequence[Block]) -> Samples:
         ),
         threads=1,
         warmup=Warmup(
+            began_s=origin_s,
             runs=sum(w.runs for w in warmups),
             duration_s=sum((w.mean or 0.0) * w.runs for w in warmups) / 1e6,
             first_ms=logs[0].first_us / 1e3,
@@ -103,6 +104,7 @@ def samples_of(blocks: Sequence[Block]) -> Samples:
         kept_every=1,
         slowest_ms=max(total_ms),
         began_s=origin_s,
+        slices=tuple(_slice(block.at_s - origin_s, ms) for block, ms in zip(blocks, total_ms)),
         start_s=tuple(block.at_s - origin_s for block in blocks),
         total_ms=total_ms,
         stages_ms=stages,
@@ -112,6 +114,10 @@ def samples_of(blocks: Sequence[Block]) -> Samples:
         late_runs=0,
         stopped=None,
     )
+
+
+def _slice(from_s: float, total_ms: float) -> Slice:
+    return Slice(from_s=from_s, to_s=from_s + total_ms / 1e3, waited_s=0.0, cool=None)
 
 
 def _parts(block: Block) -> dict[str, float]:
