@@ -10,6 +10,7 @@ import click
 
 from edgekit import __version__
 from edgekit.cli_devices import deploy, devices, doctor, remove, rollback, status
+from edgekit.cli_lists import completion, export, models, targets
 from edgekit.cli_options import answers_option as _answers
 from edgekit.cli_options import duration as _duration
 from edgekit.cli_options import files_option as _files
@@ -63,7 +64,7 @@ def main() -> None:
     """
 
 
-for _command in (deploy, status, rollback, remove, doctor, devices):
+for _command in (deploy, status, rollback, remove, doctor, devices, targets, models, export, completion):
     main.add_command(_command)
 
 
@@ -359,57 +360,3 @@ def advise(source: str, target: str | None, data: Path | None, measure: bool, as
     from edgekit.operations import advise as operations
 
     _print(operations.advise(source, target=target, data=data, measure=measure, note=say), as_json)
-
-
-@main.command()
-@_json
-def targets(as_json: bool) -> None:
-    """List the kinds of device that bundles can be made for."""
-    from edgekit.operations import listing as operations
-
-    _print(operations.targets(), as_json)
-
-
-@main.command()
-@_json
-def models(as_json: bool) -> None:
-    """List the recipes that come with edgekit."""
-    from edgekit.operations import listing as operations
-
-    _print(operations.models(), as_json)
-
-
-@main.group()
-def export() -> None:
-    """Write a project for a platform without Python."""
-
-
-@export.command()
-@click.argument("bundle")
-@click.argument("folder", type=click.Path(path_type=Path))
-@_json
-def android(bundle: str, folder: Path, as_json: bool) -> None:
-    """Write BUNDLE as a Gradle library module into FOLDER: assets, a Java library, an instrumented test, a sample.
-
-    \b
-    edgekit package tridigit --target android-arm64
-    edgekit export android tridigit.edgekit android/tridigit
-    """
-    from edgekit.operations import export as operations
-
-    _print(operations.export_android(bundle, folder), as_json)
-
-
-@main.command()
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
-    """Print the completion script of SHELL.
-
-    \b
-    eval "$(edgekit completion bash)"
-    """
-    from click.shell_completion import get_completion_class
-
-    kind = get_completion_class(shell)
-    if kind is not None:
-        click.echo(kind(main, {}, "edgekit", "_EDGEKIT_COMPLETE").source())
