@@ -89,6 +89,13 @@ def test_a_chain_through_every_kind_of_layer_between(tmp_path: Path) -> None:
     assert "structured-sparsity" not in facts.kinds()
 
 
+def test_wide_layers_keep_whole_blocks(tmp_path: Path) -> None:
+    """Of 64 rows a share of 0.3 is 19: 16 go and 48 stay; of 32 channels 9 go, narrow layers have it exactly."""
+    cut, masked, _ = both(plain(tmp_path / "plain.onnx"), 0.3)
+    check_same(cut, masked, (1, 3, 16, 16))
+    assert [stored(cut, name).shape[0] for name in ("c1", "c2", "m2")] == [12, 23, 48]
+
+
 def test_the_plain_network_flattened(tmp_path: Path) -> None:
     """A flattening multiplies channels by positions: 64 rows of the matrix go with each of 8 channels of 32."""
     cut, masked, notes = both(plain(tmp_path / "plain.onnx"), 0.25)

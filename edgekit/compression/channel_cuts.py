@@ -16,6 +16,11 @@ from edgekit.compression.channel_spans import OUTPUT, Edit, Graph, Span, find_sp
 from edgekit.compression.weight_edits import Weight, put, weights_of
 
 Array = NDArray[Any]
+BLOCK = 8
+"""Channels that CPU kernels take at once. MobileNetV2 cut by 0.3 without regard to it ran slower than uncut."""
+
+WIDE = 64
+"""Narrower layers would keep nearly all of their channels."""
 
 
 class Pruned(NamedTuple):
@@ -29,8 +34,8 @@ class Pruned(NamedTuple):
 def prune_channels(model: Any, share: float, *, cut: bool, note: Callable[[str], None] = lambda _: None) -> int:
     """Prune the `share` of each layer's channels with the smallest L2 norms; gives the number of layers.
 
-    cut: take them out; else they are zeroed only, with the same mask. Layers that make an output of the graph keep all
-    of theirs; of depthwise layers those go that the layer before loses.
+    cut: take them out; else they are zeroed only, with the same mask. Wide layers keep a
+    multiple of 8. Layers that make an output of the graph keep all of theirs; of depthwise layers those go that the layer before loses.
     """
     graph = Graph(model)
     found: list[Pruned] = []
@@ -41,7 +46,7 @@ def prune_channels(model: Any, share: float, *, cut: bool, note: Callable[[str],
         axes = tuple(i for i in range(weight.array.ndim) if i != weight.outputs)
         norms = np.sqrt((weight.array.astype(np.float64) ** 2).sum(axis=axes))
         kept = np.ones(len(norms), bool)
-        kept[np.argsort(norms, kind="stable")[: int(share * len(norms))]] = False
+        kept[np.argsort(norms, kind="stable")[: _how_many(len(norms), share)]] = False
         if not kept.all():
             found.append(Pruned(weight, kept, span))
     for one in found:
@@ -53,6 +58,12 @@ def prune_channels(model: Any, share: float, *, cut: bool, note: Callable[[str],
             else:
                 note(f"{one.weight.node.name or one.weight.name}: channels are zeroed, not taken out: {one.span}")
     return len(found)
+
+
+def _how_many(channels: int, share: float) -> int:
+    """How many go: at most the share, so that a whole number of blocks stays in a wide layer."""
+    gone = int(share * channels)
+    return gone if channels < WIDE or channels % BLOCK else gone // BLOCK * BLOCK
 
 
 def _has_groups(weight: Weight) -> bool:
