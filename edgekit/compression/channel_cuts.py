@@ -34,8 +34,8 @@ class Pruned(NamedTuple):
 def prune_channels(model: Any, share: float, *, cut: bool, note: Callable[[str], None] = lambda _: None) -> int:
     """Prune the `share` of each layer's channels with the smallest L2 norms; gives the number of layers.
 
-    cut: take them out; else they are zeroed only, with the same mask. Wide layers keep a
-    multiple of 8. Layers that make an output of the graph keep all of theirs; of depthwise layers those go that the layer before loses.
+    cut: take them out; else they are zeroed only, with the same mask. Wide layers keep a multiple of 8. Layers that
+    make an output of the graph keep all of theirs; of depthwise layers those go that the layer before loses.
     """
     graph = Graph(model)
     found: list[Pruned] = []
