@@ -31,10 +31,11 @@ _EMULATORS = {
     "qemu-arm-static": "qemu-user-static",
 }
 _ADB = {"adb": "adb"}
-_VM_TOOLS = {"cpio": "cpio", "depmod": "kmod"}
-_VM_TOOLS_OF = {
-    "arm64": {"qemu-system-aarch64": "qemu-system-arm", "fdtput": "device-tree-compiler"},
-    "amd64": {"qemu-system-x86_64": "qemu-system-x86"},
+_VM_TOOLS = {
+    "qemu-system-aarch64": "qemu-system-arm",
+    "fdtput": "device-tree-compiler",
+    "cpio": "cpio",
+    "depmod": "kmod",
 }
 
 
@@ -110,9 +111,8 @@ def missing_for_adb() -> list[str]:
     return missing_for_devices() or _missing_tools(_ADB)
 
 
-def missing_for_vm(arch: str = "arm64") -> list[str]:
-    others = missing_for_devices() if arch == machine_arch() else missing_for_emulation()
-    return others or _missing_tools({**_VM_TOOLS, **_VM_TOOLS_OF[arch]})
+def missing_for_vm() -> list[str]:
+    return missing_for_emulation() or _missing_tools(_VM_TOOLS)
 
 
 def machine_arch() -> str:

@@ -6,9 +6,7 @@ apt-get update -q
 # Tiers 0 to 2: devices in namespaces, emulated ones included.
 apt-get install -q -y --no-install-recommends mmdebstrap debian-archive-keyring qemu-user-static \
   openssh-client rsync adb iproute2 util-linux e2fsprogs
-# Tier 3: whole machines, a Raspberry Pi and, on a PC, one of its own architecture.
+# Tier 3: a whole emulated machine.
 if [ "${1:-}" = vm ]; then
-  own=
-  if [ "$(dpkg --print-architecture)" = amd64 ]; then own=qemu-system-x86; fi
-  apt-get install -q -y --no-install-recommends qemu-system-arm device-tree-compiler cpio kmod $own
+  apt-get install -q -y --no-install-recommends qemu-system-arm device-tree-compiler cpio kmod
 fi

@@ -16,13 +16,13 @@ import socket
 import subprocess
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
 from . import rootfs, ssh, teardown
 from .adb import free_port
-from .host import LabError, machine_arch, owner_tag, run
+from .host import LabError, owner_tag, run
 from .ssh import SshAccess
 
 BOOT_DEADLINE_S = 600.0
@@ -31,48 +31,10 @@ _MODEL = "Raspberry Pi 4 Model B Rev 1.4"
 
 # What Debian's kernel needs before the disk can be mounted, and what tests of the link use.
 # crc32c_generic: ext4 asks for it by its purpose, which modules.dep does not tell.
-_MODULES = ("virtio_blk", "virtio_net", "crc32c_generic", "ext4", "sch_netem", "sch_tbf")
-
-
-@dataclass(frozen=True)
-class Kind:
-    """A machine of one architecture: its packages, its emulator, and how its devices and console are called."""
-
-    kernel: rootfs.RootSpec
-    system: rootfs.RootSpec
-    emulator: str
-    machine: str
-    bus_module: str
-    disk: str
-    link: str
-    console: str
-
-
-KINDS = {
-    "arm64": Kind(
-        rootfs.VM_KERNEL,
-        rootfs.VM_SYSTEM,
-        "qemu-system-aarch64",
-        "virt",
-        "virtio_mmio",
-        "virtio-blk-device",
-        "virtio-net-device",
-        "ttyAMA0",
-    ),
-    # With /dev/kvm it runs as fast as this machine, so that many power cuts take minutes.
-    "amd64": Kind(
-        replace(rootfs.VM_KERNEL, arch="amd64", packages=("linux-image-amd64", "busybox-static")),
-        replace(rootfs.VM_SYSTEM, arch="amd64"),
-        "qemu-system-x86_64",
-        "q35",
-        "virtio_pci",
-        "virtio-blk-pci",
-        "virtio-net-pci,romfile=",
-        "ttyS0",
-    ),
-}
-
-
+_MODULES = (
+    *("virtio_mmio", "virtio_blk", "virtio_net", "crc32c_generic", "ext4"),
+    *("sch_netem", "sch_tbf"),
+)
 _INIT = """#!/bin/busybox sh
 B=/bin/busybox
 $B mount -t devtmpfs dev /dev
@@ -109,10 +71,10 @@ class VmFiles:
     disk: Path
 
 
-def vm_files(kind: Kind) -> VmFiles:
+def vm_files() -> VmFiles:
     """The kernel, first steps and disk, built now if this machine has none yet."""
-    kernel_root = rootfs.root_path(kind.kernel)
-    system_root = rootfs.root_path(kind.system)
+    kernel_root = rootfs.root_path(rootfs.VM_KERNEL)
+    system_root = rootfs.root_path(rootfs.VM_SYSTEM)
     kernel = next((kernel_root / "boot").glob("vmlinuz-*"))
     recipe = f"{kernel_root.name} {system_root.name}".encode() + Path(__file__).read_bytes()
     folder = rootfs.cache_folder() / f"vm-{hashlib.sha256(recipe).hexdigest()[:20]}"
@@ -122,7 +84,7 @@ def vm_files(kind: Kind) -> VmFiles:
             building = folder.with_suffix(".building")
             shutil.rmtree(building, ignore_errors=True)
             building.mkdir()
-            _build_initrd(kernel_root, building, (kind.bus_module, *_MODULES))
+            _build_initrd(kernel_root, building)
             options = ("-t", "ext4", "-m", "0", "-E", "lazy_itable_init=1")
             disk = building / "disk.ext4"
             run("mke2fs", "-q", "-F", *options, "-d", system_root, disk, _DISK_SIZE, timeout_s=300)
@@ -130,8 +92,8 @@ def vm_files(kind: Kind) -> VmFiles:
     return VmFiles(kernel, folder / "initrd.gz", folder / "disk.ext4")
 
 
-def _module_paths(modules: Path, names: tuple[str, ...]) -> list[Path]:
-    """The files of modules and of what they depend on, in an order that loads (modules.dep(5))."""
+def _module_paths(modules: Path) -> list[Path]:
+    """The files of _MODULES and of what they depend on, in an order that loads (modules.dep(5))."""
     needs: dict[str, list[str]] = {}
     path_of: dict[str, str] = {}
     for line in (modules / "modules.dep").read_text().splitlines():
@@ -140,7 +102,7 @@ def _module_paths(modules: Path, names: tuple[str, ...]) -> list[Path]:
         path_of[Path(path).name.partition(".")[0].replace("-", "_")] = path
     built_in = (modules / "modules.builtin").read_text()
     ordered: list[str] = []
-    for name in names:
+    for name in _MODULES:
         if f"/{name}.ko" in built_in:
             continue
         path = path_of[name]
@@ -149,12 +111,12 @@ def _module_paths(modules: Path, names: tuple[str, ...]) -> list[Path]:
     return [modules / path for path in ordered]
 
 
-def _build_initrd(kernel_root: Path, target: Path, modules: tuple[str, ...]) -> None:
+def _build_initrd(kernel_root: Path, target: Path) -> None:
     tree = target / "initrd"
     for folder in ("bin", "dev", "root", "modules"):
         (tree / folder).mkdir(parents=True)
     shutil.copy2(kernel_root / "usr/bin/busybox", tree / "bin/busybox")
-    paths = _module_paths(next((kernel_root / "usr/lib/modules").iterdir()), modules)
+    paths = _module_paths(next((kernel_root / "usr/lib/modules").iterdir()))
     for path in paths:
         shutil.copy2(path, tree / "modules" / path.name)
     (tree / "modules/order").write_text(" ".join(path.name for path in paths))
@@ -174,33 +136,26 @@ def _build_initrd(kernel_root: Path, target: Path, modules: tuple[str, ...]) -> 
 class Vm:
     """One machine with a disk of its own, reached by ssh on a port of the loopback interface."""
 
-    def __init__(self, arch: str = "arm64", *, cpu: str = "cortex-a72", memory_mib: int = 512) -> None:
-        self.arch = arch
-        self._kind = KINDS[arch]
-        self._files = vm_files(self._kind)
+    def __init__(self, *, cpu: str = "cortex-a72", memory_mib: int = 512) -> None:
+        self._files = vm_files()
         self._pid = os.getpid()
         tag = f"{teardown.NAME_PREFIX}{owner_tag()}-"
         self.folder = Path(tempfile.mkdtemp(prefix=tag))
         atexit.register(self.close)
-        machine = self._kind.machine
-        if arch == machine_arch():
-            fast = os.access("/dev/kvm", os.R_OK | os.W_OK)
-            machine, cpu = (f"{machine},accel=kvm", "host") if fast else (machine, "max")
-        self._options = ("-M", machine, "-cpu", cpu, "-smp", "2", "-m", str(memory_mib))
+        self._options = ("-M", "virt", "-cpu", cpu, "-smp", "2", "-m", str(memory_mib))
         self._port = free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._disk = self.folder / "disk.ext4"
         run("cp", "--sparse=always", "--reflink=auto", self._files.disk, self._disk)
-        self._tree = self._write_device_tree() if arch == "arm64" else None
+        self._write_device_tree()
         self.ssh = self._write_access()
 
-    def _write_device_tree(self) -> Path:
+    def _write_device_tree(self) -> None:
         """QEMU's own tree with the board's model in it; the kernel then shows it in /proc."""
         tree = self.folder / "virt.dtb"
         machine = (f"virt,dumpdtb={tree}", *self._options[2:])
-        run(self._kind.emulator, "-M", *machine, "-nic", "none", "-display", "none")
+        run("qemu-system-aarch64", "-M", *machine, "-nic", "none", "-display", "none")
         run("fdtput", "-t", "s", tree, "/", "model", _MODEL)
-        return tree
 
     def _write_access(self) -> SshAccess:
         """Keys and server settings go into the disk before its first start."""
@@ -269,12 +224,12 @@ class Vm:
         with (self.folder / "console").open("ab") as console:
             self._process = subprocess.Popen(
                 [
-                    *(self._kind.emulator, *self._options, "-nographic"),
-                    *(("-dtb", str(self._tree)) if self._tree else ()),
+                    *("qemu-system-aarch64", *self._options),
+                    *("-dtb", str(self.folder / "virt.dtb"), "-nographic"),
                     *("-kernel", str(self._files.kernel), "-initrd", str(self._files.initrd)),
-                    *("-append", f"console={self._kind.console} net.ifnames=0 rw edgelab_init={init}"),
-                    *("-drive", drive, "-device", f"{self._kind.disk},drive=d"),
-                    *("-netdev", network, "-device", f"{self._kind.link},netdev=n,id=link"),
+                    *("-append", f"console=ttyAMA0 net.ifnames=0 rw edgelab_init={init}"),
+                    *("-drive", drive, "-device", "virtio-blk-device,drive=d"),
+                    *("-netdev", network, "-device", "virtio-net-device,netdev=n,id=link"),
                     *("-monitor", f"unix:{self.folder}/monitor,server=on,wait=off"),
                 ],
                 env={"PATH": "/usr/bin:/bin", "EDGELAB_STATE": str(self.folder)},
