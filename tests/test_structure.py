@@ -28,7 +28,7 @@ LAYERS = [
     {"packaging", "compression", "devices", "profiling", "export"},
     {"operations", "terminal"},
     {"cli_options"},
-    {"cli_devices", "cli_lists"},
+    {"cli_devices", "cli_lists", "cli_profile"},
     {"cli"},
     {"__main__"},
 ]

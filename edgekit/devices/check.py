@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Union
 
-from edgekit.devices import scripts
+from edgekit.devices import command_scripts
 from edgekit.devices.device import Device
 from edgekit.devices.lock import Owner, fenced
 from edgekit.errors import TransportError
@@ -78,7 +78,7 @@ def run_check(device: Device, owner: Owner, check: Check, folder: str, *, timeou
 
 def run_command(device: Device, owner: Owner, argv: Sequence[str], *, timeout_s: float) -> Verdict:
     """Run a command of the device under the lock, killed there when it takes longer than `timeout_s`."""
-    return _judge(device, owner, scripts.LIMITED + scripts.COMMAND, *argv, timeout_s=timeout_s)
+    return _judge(device, owner, command_scripts.LIMITED + command_scripts.COMMAND, *argv, timeout_s=timeout_s)
 
 
 def run_restart(device: Device, owner: Owner, command: str, *, timeout_s: float) -> Verdict:
@@ -86,7 +86,7 @@ def run_restart(device: Device, owner: Owner, command: str, *, timeout_s: float)
     return _judge(
         device,
         owner,
-        scripts.LIMITED + scripts.RESTART,
+        command_scripts.LIMITED + command_scripts.RESTART,
         command,
         f"{device.root}/incoming/restart.log",
         timeout_s=timeout_s,

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from edgekit.devices import Device, Facts
+from edgekit.devices.command_scripts import LIMITED
 from edgekit.devices.device import run_script
-from edgekit.devices.scripts import LIMITED
 from edgekit.devices.transfer import transfer_timeout_s
 from edgekit.errors import BackendError, InputError, TargetError, TransportError
 from edgekit.manifest import Manifest
@@ -45,7 +45,7 @@ mv -f "$1" "$2"
 echo fine
 """
 
-# folder seconds program flags...: both outputs and how it ended. See scripts.LIMITED for why the code has a file.
+# folder seconds program flags...: both outputs and how it ended. See LIMITED for why the code has a file.
 _RUN = """
 cd "$1"
 limit=$2
