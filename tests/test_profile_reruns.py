@@ -84,7 +84,7 @@ def test_one_bundle_of_two_is_a_report_of_its_own() -> None:
 
 
 LINES = """
-from edgekit.terminal import LiveLine
+from edgekit.cli.terminal import LiveLine
 with LiveLine() as note:
     note("load fp32")
     for runs in range(200):

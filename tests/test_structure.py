@@ -26,9 +26,7 @@ LAYERS = [
     {"golden_decisions"},
     {"golden", "apps"},
     {"packaging", "compression", "devices", "profiling", "export"},
-    {"operations", "terminal"},
-    {"cli_options"},
-    {"cli_devices", "cli_lists", "cli_profile"},
+    {"operations"},
     {"cli"},
     {"__main__"},
 ]

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgekit.cli_options import (
+from edgekit.cli.options import (
     answers_option,
     duration,
     files_option,
@@ -19,7 +19,7 @@ from edgekit.cli_options import (
     target_option,
     wheels_option,
 )
-from edgekit.terminal import LiveLine, say
+from edgekit.cli.terminal import LiveLine, say
 
 
 @click.command()

@@ -9,23 +9,23 @@ from typing import Any, NoReturn
 import click
 
 from edgekit import __version__
-from edgekit.cli_devices import deploy, devices, doctor, remove, rollback, status
-from edgekit.cli_lists import completion, export, models, targets
-from edgekit.cli_options import answers_option as _answers
-from edgekit.cli_options import files_option as _files
-from edgekit.cli_options import json_option as _json
-from edgekit.cli_options import numbers as _numbers
-from edgekit.cli_options import offline_option as _offline
-from edgekit.cli_options import on_option as _on
-from edgekit.cli_options import print_answer as _print
-from edgekit.cli_options import share as _share
-from edgekit.cli_options import takes_inputs as _takes_inputs
-from edgekit.cli_options import target_option as _target
-from edgekit.cli_options import variant_option as _variant
-from edgekit.cli_options import wheels_option as _wheels
-from edgekit.cli_profile import profile
+from edgekit.cli.devices import deploy, devices, doctor, remove, rollback, status
+from edgekit.cli.lists import completion, export, models, targets
+from edgekit.cli.options import answers_option as _answers
+from edgekit.cli.options import files_option as _files
+from edgekit.cli.options import json_option as _json
+from edgekit.cli.options import numbers as _numbers
+from edgekit.cli.options import offline_option as _offline
+from edgekit.cli.options import on_option as _on
+from edgekit.cli.options import print_answer as _print
+from edgekit.cli.options import share as _share
+from edgekit.cli.options import takes_inputs as _takes_inputs
+from edgekit.cli.options import target_option as _target
+from edgekit.cli.options import variant_option as _variant
+from edgekit.cli.options import wheels_option as _wheels
+from edgekit.cli.profile import profile
+from edgekit.cli.terminal import ProgressLine, say
 from edgekit.errors import EdgekitError
-from edgekit.terminal import ProgressLine, say
 
 
 class _Edgekit(click.Group):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgekit.cli_options import json_option, print_answer
+from edgekit.cli.options import json_option, print_answer
 
 
 @click.command()

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgekit.cli_options import (
+from edgekit.cli.options import (
     answers_option,
     files_option,
     json_option,
@@ -18,7 +18,7 @@ from edgekit.cli_options import (
     variant_option,
     wheels_option,
 )
-from edgekit.terminal import ProgressLine, say
+from edgekit.cli.terminal import ProgressLine, say
 
 
 @click.command()

@@ -1,0 +1,3 @@
+"""The command line: parse, call operations, print; nothing else."""
+
+from edgekit.cli.commands import main as main
