@@ -197,7 +197,9 @@ def test_options_survive_their_document_and_refuse_others(bundle: str) -> None:
     options = options_for(bundle, sustained_s=600.0, threads=(1, 2))
     assert parse_options(json.dumps(dump_options(options)).encode()) == options
     assert rules_of(options).min_s == 600.0
-    assert [plan.name for plan in plans_of(options)] == ["threads=1", "threads=2"]
+    assert [plan.name for plan in plans_of(options.replace(sustained_s=None))] == ["threads=1", "threads=2"]
+    with pytest.raises(InputError, match="one cell without a break"):
+        plans_of(options)
     with pytest.raises(InputError, match="no option 'thread'"):
         options_for(bundle, thread=1)
     with pytest.raises(InputError, match="key"):
