@@ -7,6 +7,7 @@ Each case is a device with two releases, one deployment of a third, and one faul
 from __future__ import annotations
 
 import collections
+import contextlib
 import itertools
 import random
 import shutil
@@ -70,6 +71,17 @@ class Bench:
     def bring(self, payload: Payload) -> Callable[..., object]:
         return lambda device, owner: deploy(device, make_request(payload), checks(), owner=owner)
 
+    def half_sent(self) -> Path:
+        """A device that an earlier deployment of the target left in the middle of its transfer."""
+        for at in itertools.count(1):
+            root = copy_device(self.device, self.folder / f"half-{at}")
+            assert self.strike(root, Fault("link cut", at, "half"), self.bring(self.target))
+            sent = [p for p in (root / "incoming").rglob("*") if p.is_file()]
+            if len(sent) > 2:
+                return root
+            shutil.rmtree(root)
+        raise AssertionError
+
     def count(self, action: Callable[..., object], *, by_command: bool) -> int:
         """How many calls, or programs on the device, an undisturbed action takes."""
         root = copy_device(self.device, self.folder / f"count-{next(self.numbers)}")
@@ -84,6 +96,16 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = memory_folder(tmp_path_factory.mktemp("faults"))
     yield Bench(folder)
     shutil.rmtree(folder)
+
+
+@contextlib.contextmanager
+def starting_from(bench: Bench, device: Path) -> Iterator[None]:
+    """Cases begin with a copy of this device."""
+    usual, bench.device = bench.device, device
+    try:
+        yield
+    finally:
+        bench.device = usual
 
 
 def all_faults(bench: Bench, action: Callable[..., object]) -> list[Fault]:
@@ -127,11 +149,16 @@ def run_cases(bench: Bench, cases: list[tuple[Fault, ...]], action: Callable[...
 
 
 def test_no_fault_leaves_a_device_without_a_working_release(bench: Bench) -> None:
-    """0 of N, N >= 500, and the next deployment converges in all."""
+    """0 of N, N >= 500, and the next deployment converges in all: every fault of a deployment, and every third of one
+    that goes on from a transfer which was cut."""
     action = bench.bring(bench.target)
+    allowed = {bench.current.digest, bench.target.digest}
     cases = [(fault,) for fault in all_faults(bench, action)]
-    assert len(cases) >= 500
-    run_cases(bench, cases, action, {bench.current.digest, bench.target.digest})
+    run_cases(bench, cases, action, allowed)
+    with starting_from(bench, bench.half_sent()):
+        more = [(fault,) for fault in all_faults(bench, action)[::3]]
+        run_cases(bench, more, action, allowed)
+    assert len(cases) + len(more) >= 500
 
 
 def test_no_pair_of_faults_does(bench: Bench) -> None:
@@ -155,10 +182,7 @@ def test_no_fault_in_a_first_deployment_leaves_half_a_release(bench: Bench) -> N
     """On an empty device there is nothing, or the whole release; never a part that is current."""
     empty = bench.folder / "empty"
     empty.mkdir()
-    full, bench.device = bench.device, empty
-    try:
+    with starting_from(bench, empty):
         action = bench.bring(bench.target)
         cases = [(fault,) for fault in all_faults(bench, action)[::3]]
         run_cases(bench, cases, action, {None, bench.target.digest})  # type: ignore[arg-type]
-    finally:
-        bench.device = full

@@ -38,8 +38,8 @@ pytestmark = pytest.mark.lab_vm
 ROOT = "/home/pi/.local/share/edgekit"
 LARGE_BYTES = 4 << 20
 SEED = 4
-IN_TRANSFER = 10
-"""Cuts at a random byte of the transfer."""
+IN_TRANSFER = 12
+"""Cuts at a random byte of the transfer; at least ten must strike there, whatever else a slow machine does to some."""
 
 OTHER_STEPS = ("reuse", "hash", "sync", "rename", "write state", "collect garbage")
 """Steps in which a cut comes up to a second after they began."""
@@ -174,7 +174,7 @@ def bring_plain(payload: Payload, cut: Cut | None = None) -> str | None:
 def test_power_cuts_leave_a_whole_release_and_the_next_deployment_converges(
     machine: Vm, tmp_path: Path, steps: tuple[str, ...]
 ) -> None:
-    """0 of 16 cuts leave the machine without a release whose every byte is right; one deployment then suffices."""
+    """0 of 18 cuts leave the machine without a release whose every byte is right; one deployment then suffices."""
     pick = random.Random(SEED)
 
     def version(number: int) -> Payload:
@@ -184,12 +184,13 @@ def test_power_cuts_leave_a_whole_release_and_the_next_deployment_converges(
     old = version(0)
     problem = bring_plain(old)
     assert problem is None, problem
-    failed, begun = 0, time.monotonic()
+    failed, in_transfer, begun = 0, 0, time.monotonic()
     for number, step in enumerate(steps, 1):
         began = time.monotonic()
         new, cut = version(number), Cut(machine, step, pick.random())
         failed += bring_plain(new, cut) is not None
         cut.end()
+        in_transfer += str(cut.at).startswith("send at")
         machine.boot(SSHD_ONLY)
         booted = time.monotonic()
         found = what_runs(machine, APP)
@@ -210,6 +211,7 @@ def test_power_cuts_leave_a_whole_release_and_the_next_deployment_converges(
         f"{time.monotonic() - begun:.0f} s in all"
     )
     assert failed >= len(steps) // 2
+    assert in_transfer >= 10 or "send" not in steps
 
 
 def test_power_cuts_leave_a_release_that_answers_and_the_next_deployment_converges(
