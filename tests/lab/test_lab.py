@@ -414,7 +414,8 @@ def other_process(lab: Lab, tmp_path: Path) -> Iterator[Callable[[str], subproce
         script.write_text(
             textwrap.dedent(
                 f"""
-                import sys, time
+                import signal, sys, time
+                signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores Ctrl-C
                 sys.path.insert(0, {str(LAB_PARENT)!r})
                 from lab import Lab
                 with Lab() as lab:
