@@ -279,7 +279,7 @@ def test_a_profile_there_outlives_its_link_and_its_caller(machine: Vm, make: Cal
     assert report["environment"]["ram_bytes"]["value"] < 512 << 20
     assert cell["latency_ms"]["n"] >= 64
     assert {"preprocess", "postprocess"} <= {stage["name"] for stage in cell["stages"]}
-    assert report["cold_start"] is not None
+    assert report["cold_start"] != []
     assert report["memory"] != []
     assert report["operators"] != [] or "operators" in report["absent"]
     assert machine.run(f"ls {ROOT}/profiles").stdout == ""
