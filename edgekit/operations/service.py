@@ -21,7 +21,8 @@ else
 fi
 """
 
-# unit; its text on standard input. Without lingering a user's services end with the last login.
+# unit; its text on standard input. Without lingering a user's services end with the last login; without polkit a user
+# may not ask for it, also where it is on already.
 _INSTALL = (
     _WHERE
     + """
@@ -29,7 +30,9 @@ mkdir -p "$folder"
 cat > "$folder/$1.new"
 mv -f "$folder/$1.new" "$folder/$1"
 control daemon-reload
-if [ "$(id -u)" != 0 ] && ! loginctl enable-linger > /dev/null 2>&1; then echo "nolinger $(id -un)"; fi
+name=$(id -un)
+lingers() { [ "$(loginctl show-user "$name" --property=Linger --value 2>&1)" = yes ]; }
+if [ "$(id -u)" != 0 ] && ! lingers && ! loginctl enable-linger > /dev/null 2>&1; then echo "nolinger $name"; fi
 """
 )
 
