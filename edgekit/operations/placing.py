@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from edgekit.devices import InstalledApp
-from edgekit.errors import InputError
+from edgekit.errors import InputError, TransportError
 from edgekit.installed import NO_LAYER, ReleaseRecord, layer_folder, release_folder
+from edgekit.operations.package import Note
 from edgekit.records import Record, dump_canonical
+
+Answer = TypeVar("Answer")
 
 POLL_S = 1.0
 CUT_S = 180.0
@@ -49,3 +54,25 @@ def refuse_to_bring(app: str, variants: Sequence[str], supplies: Sequence[object
             f"{app} is deployed there with its files and its layer",
             hint="--files, --set, --wheel and --offline belong to `edgekit deploy`, or to the profile of a bundle",
         )
+
+
+def through_cuts(name: str, attempt: Callable[[], Answer], note: Note, limit_s: float) -> Answer:
+    """What `attempt` gives, tried again while the link to the device `name` is cut, for at most `limit_s`.
+
+    Raises TransportError when it stays cut.
+    """
+    cut_s: float | None = None
+    while True:
+        try:
+            answer = attempt()
+        except TransportError as error:
+            now_s = time.monotonic()
+            cut_s = now_s if cut_s is None else cut_s
+            if now_s - cut_s > limit_s:
+                raise
+            note(f"{name}: the link is cut ({error.message}); trying again")
+            time.sleep(POLL_S)
+            continue
+        if cut_s is not None:
+            note(f"{name}: the link is back after {time.monotonic() - cut_s:.0f} s")
+        return answer

@@ -11,18 +11,18 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import edgekit
 from edgekit.devices import BUNDLE_FOLDER, Device, Facts, read_facts
 from edgekit.devices import remove as remove_app
 from edgekit.devices.device import run_script
-from edgekit.errors import BackendError, EdgekitError, InputError, TargetError, TransportError
+from edgekit.errors import BackendError, EdgekitError, InputError, TargetError
 from edgekit.manifest import MANIFEST_NAME, parse_manifest
 from edgekit.operations.deploy import Source, bring, find_kind, wanted
 from edgekit.operations.package import Note
 from edgekit.operations.phone_graph import Fed, Phone, open_there
-from edgekit.operations.placing import CUT_S, POLL_S, Placed, placed_app, refuse_to_bring, temporary_app
+from edgekit.operations.placing import CUT_S, Answer, Placed, placed_app, refuse_to_bring, temporary_app, through_cuts
 from edgekit.operations.runner import HINT, SHORT_S, Runner, install, refuse_other_graphs, usable_runner
 from edgekit.predictor import Predictor
 from edgekit.profiling.android_sensors import (
@@ -58,7 +58,6 @@ from edgekit.profiling.sampler import Measured, trace_of
 from edgekit.profiling.workload import audio_seconds, golden_workload, keywords, user_workload
 from edgekit.specs.audio import AudioSpec
 
-Answer = TypeVar("Answer")
 PROCESS_S = 2 * LIMIT_S + 120.0
 ASIDE_RUNS = 30
 TAKEN = frozenset({"min_runs", "min_s", "threads", "operators", "cold_starts"})
@@ -361,21 +360,7 @@ class _Measuring:
         self.note(f"{self.name}: {line}")
 
     def _through_cuts(self, attempt: Callable[[], Answer]) -> Answer:
-        """Try again while the link is cut, for a bounded time."""
-        cut_s: float | None = None
-        while True:
-            try:
-                answer = attempt()
-            except TransportError as error:
-                cut_s = time.monotonic() if cut_s is None else cut_s
-                if time.monotonic() - cut_s > CUT_S:
-                    raise
-                self.note(f"{self.name}: the link is cut ({error.message}); trying again")
-                time.sleep(POLL_S)
-                continue
-            if cut_s is not None:
-                self.note(f"{self.name}: the link is back after {time.monotonic() - cut_s:.0f} s")
-            return answer
+        return through_cuts(self.name, attempt, self.note, CUT_S)
 
 
 def _system(device: Device) -> str:

@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from edgekit.devices import Device, Facts, read_facts, read_payload
 from edgekit.devices import remove as remove_app
@@ -23,7 +23,16 @@ from edgekit.installed import BUNDLE_FOLDER
 from edgekit.operations.deploy import Source, Wanted, bring, find_kind, manifest_of, wanted
 from edgekit.operations.devices import is_local, opened
 from edgekit.operations.package import Note
-from edgekit.operations.placing import CUT_S, POLL_S, Placed, placed_app, refuse_to_bring, temporary_app
+from edgekit.operations.placing import (
+    CUT_S,
+    POLL_S,
+    Answer,
+    Placed,
+    placed_app,
+    refuse_to_bring,
+    temporary_app,
+    through_cuts,
+)
 from edgekit.operations.remote import SHORT_S, ask, error_of, put_files, refuse_without_python
 from edgekit.profiling.options import dump_options, options_for
 from edgekit.profiling.report import Report, load_report
@@ -33,8 +42,6 @@ from edgekit.records import Record, load_json
 STARTED_S = 120.0
 FETCH_S = 600.0
 POLL_ANSWER_S = 15.0
-
-Answer = TypeVar("Answer")
 
 # folder: made anew.
 _BEGIN = 'rm -rf "$1"\nmkdir -p "$1"'
@@ -331,27 +338,14 @@ class _There:
         return Look(outcome=outcome, alive=alive, progress=whole)
 
     def _through_cuts(self, attempt: Callable[[], Answer]) -> Answer:
-        """Try again while the link is cut, for a bounded time."""
-        cut_s: float | None = None
-        while True:
-            try:
-                answer = attempt()
-            except TransportError as error:
-                now_s = time.monotonic()
-                cut_s = now_s if cut_s is None else cut_s
-                if now_s - cut_s > CUT_S:
-                    raise TransportError(
-                        error.message
-                        if self.again
-                        else f"{error.message}; the profile goes on there, nothing measured is lost",
-                        hint=self._resume_hint(),
-                    ) from None
-                self.note(f"{self.name}: the link is cut ({error.message}); trying again")
-                time.sleep(POLL_S)
-                continue
-            if cut_s is not None:
-                self.note(f"{self.name}: the link is back after {time.monotonic() - cut_s:.0f} s")
-            return answer
+        """Try again while the link is cut, for a bounded time; says then how to go on."""
+        try:
+            return through_cuts(self.name, attempt, self.note, CUT_S)
+        except TransportError as error:
+            message = (
+                error.message if self.again else f"{error.message}; the profile goes on there, nothing measured is lost"
+            )
+            raise TransportError(message, hint=self._resume_hint()) from None
 
     def _resume_hint(self) -> str:
         return (
