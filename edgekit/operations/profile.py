@@ -21,7 +21,7 @@ from edgekit.profiling.report import Report, dump_report, load_report
 from edgekit.profiling.reruns import NEW, OLD, confirmed, of_variant
 from edgekit.profiling.text import render
 from edgekit.profiling.trace_file import dump_trace
-from edgekit.profiling.workload import Workload, user_workload
+from edgekit.profiling.workload import given_workload
 
 
 def profile(
@@ -97,7 +97,7 @@ def profile(
         first = bundles.pop(name)
         variant = name if bundles else None
         options = options_for(
-            first, variant=variant, variants=bundles, workload=_workload(images, audios, texts), **changes
+            first, variant=variant, variants=bundles, workload=given_workload(images, audios, texts), **changes
         )
         return measure(options, progress=note), None
 
@@ -129,13 +129,6 @@ def _bundles(
         package(source, target, variant, files, output, answers=dict(answers), progress=lambda *_: None, note=note)
         found[variant or "default"] = str(output)
     return found
-
-
-def _workload(images: Sequence[str], audios: Sequence[str], texts: Sequence[str]) -> Workload | None:
-    if not (images or audios or texts):
-        return None
-    candidates = bool(texts and (images or audios))
-    return user_workload(images=images, audios=audios, texts=texts, candidates=candidates)
 
 
 def report_text(report: Report) -> str:

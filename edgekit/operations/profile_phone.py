@@ -55,7 +55,7 @@ from edgekit.profiling.profile import subject_of
 from edgekit.profiling.readings import unknown
 from edgekit.profiling.report import Report
 from edgekit.profiling.sampler import Measured, trace_of
-from edgekit.profiling.workload import audio_seconds, golden_workload, keywords, user_workload
+from edgekit.profiling.workload import audio_seconds, given_workload, golden_workload, keywords
 from edgekit.specs.audio import AudioSpec
 
 PROCESS_S = 2 * LIMIT_S + 120.0
@@ -123,11 +123,7 @@ def profile_phone(
         with open_there(bundle, phone, there.folder) as predictor:
             refuse_other_graphs(name, predictor.manifest)
             phone.threads = predictor.manifest.run.threads
-            workload = (
-                user_workload(images=images, audios=audios, texts=texts, candidates=bool(images or audios))
-                if images or audios or texts
-                else golden_workload(predictor.manifest)
-            )
+            workload = given_workload(images, audios, texts) or golden_workload(predictor.manifest)
             measuring = _Measuring(device, name, phone, predictor, options_for(bundle, **changes), note)
             return measuring.report(facts, there, workload)
 

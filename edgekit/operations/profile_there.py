@@ -36,7 +36,7 @@ from edgekit.operations.placing import (
 from edgekit.operations.remote import SHORT_S, ask, error_of, put_files, refuse_without_python
 from edgekit.profiling.options import dump_options, options_for
 from edgekit.profiling.report import Report, load_report
-from edgekit.profiling.workload import Workload, user_workload
+from edgekit.profiling.workload import Workload, given_workload
 from edgekit.records import Record, load_json
 
 STARTED_S = 120.0
@@ -138,7 +138,7 @@ def profile_there(
                     wheels=tuple(map(str, wheels)), offline=str(offline) if offline else None, allow_downgrade=True
                 )
                 bundles = _bring(there, facts, source, works, asked, target, deployed_as)
-            there.start(bundles, _workload(images, audios, texts), changes)
+            there.start(bundles, given_workload(images, audios, texts), changes)
         outcome = there.follow()
         report = there.fetch()
         there.clean(deployed_as)
@@ -179,12 +179,6 @@ def measure_bundles(
 
 def _unseen(what: str, done: int, total: int) -> None:
     """Progress of a profile is that of its runs."""
-
-
-def _workload(images: Sequence[str], audios: Sequence[str], texts: Sequence[str]) -> Workload | None:
-    if not (images or audios or texts):
-        return None
-    return user_workload(images=images, audios=audios, texts=texts, candidates=bool(texts and (images or audios)))
 
 
 def _bring(

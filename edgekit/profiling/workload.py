@@ -60,6 +60,13 @@ def user_workload(
     return Workload(origin="user", items=items, described=f"given: {described}")
 
 
+def given_workload(images: Sequence[str], audios: Sequence[str], texts: Sequence[str]) -> Workload | None:
+    """The inputs of a command line; texts beside a picture or a sound are its candidates. None where there are none."""
+    if not (images or audios or texts):
+        return None
+    return user_workload(images=images, audios=audios, texts=texts, candidates=bool(texts and (images or audios)))
+
+
 def keywords(item: Mapping[str, Mapping[str, Json]], read: Read) -> dict[str, Any]:
     """What predict is called with; `read` gives the bytes of a file of the bundle."""
     return {keyword: value_of(keyword, source, read) for keyword, source in item.items()}
