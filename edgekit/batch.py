@@ -6,14 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit import clock, results
+from edgekit.arrays import Array
 from edgekit.errors import InputError
 from edgekit.inputs import Prepared
 from edgekit.postprocess import Finish
 
-Array = NDArray[Any]
 Item = Mapping[str, Any]
 PrepareItem = Callable[[Item, clock.Lap], dict[str, Prepared]]
 RunRows = Callable[[dict[str, Array], clock.Lap], None]

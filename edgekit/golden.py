@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import BundleError, EdgekitError
 from edgekit.golden_decisions import condensed, settled
 from edgekit.manifest import ExpectedTensor, GoldenSample
@@ -19,7 +19,6 @@ from edgekit.specs.tensor import DATATYPES, NUMPY_NAMES
 if TYPE_CHECKING:
     from edgekit.predictor import Predictor
 
-Array = NDArray[Any]
 TENSOR_LIMIT_BYTES = 1 << 20
 """A larger expected tensor is kept as a seeded subset with its mean and deviation."""
 

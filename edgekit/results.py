@@ -8,10 +8,8 @@ from typing import TYPE_CHECKING, Any
 from edgekit.records import Json, Record
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from edgekit.arrays import Array
 
-    Array = NDArray[np.generic]
 else:
     Array = Any
 

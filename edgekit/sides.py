@@ -8,15 +8,14 @@ from threading import Lock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit import results
+from edgekit.arrays import Array
 from edgekit.clock import Lap
 from edgekit.errors import InputError
 from edgekit.postprocess import Fields, embedding
 from edgekit.specs.post import Embeddings, Similarity
 
-Array = NDArray[Any]
 Values = dict[str, Array]
 Run = Callable[[Mapping[str, Any], Sequence[str], Lap], Values]
 """Prepares the inputs given by keyword and runs the flow for the wanted values."""

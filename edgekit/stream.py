@@ -7,16 +7,15 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit import clock, flow, results
+from edgekit.arrays import Array
 from edgekit.errors import ClosedError, InputError
 from edgekit.inputs import Prepare
 from edgekit.manifest import Limits
 from edgekit.postprocess import Finish
 from edgekit.specs.audio import AudioSpec
 
-Array = NDArray[Any]
 Take = Callable[[Any, clock.Lap], list[dict[str, Array]]]
 """From one pushed value (None: the end) to the starting values of each run that it completes."""
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "edgekit"
 
 LAYERS = [
-    {"errors"},
+    {"arrays", "errors"},
     {"records", "clock", "digest"},
     {"specs", "results"},
     {"manifest", "storage"},

@@ -6,12 +6,11 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit import results
+from edgekit.arrays import Array
 from edgekit.errors import InputError
 
-Array = NDArray[Any]
 IOU_SAME = 0.5
 
 MEASURES: dict[type[results.Result], str] = {

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.compression.channel_spans import OUTPUT, Edit, Graph, Span, find_span
 from edgekit.compression.weight_edits import Weight, put, weights_of
 
-Array = NDArray[Any]
 BLOCK = 8
 """Channels that CPU kernels take at once. MobileNetV2 cut by 0.3 without regard to it ran slower than uncut."""
 

@@ -11,11 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.compression.weight_edits import Weight, attribute, names_read
-
-Array = NDArray[Any]
 
 # f(0) = 0
 _KEEPS_ZERO = frozenset(

@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.records import Record
 
-Array = NDArray[Any]
 DISTINCT_LIMIT = 1 << 16
 DEFLATE_LEVEL = 6
 DEFLATE_LIMIT_BYTES = 64 << 20

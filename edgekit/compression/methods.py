@@ -20,15 +20,13 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from numpy.typing import NDArray
-
+from edgekit.arrays import Array
 from edgekit.compression.channel_cuts import prune_channels
 from edgekit.compression.weight_edits import cluster, drop_unused, int4_blocks, low_rank, prune
 from edgekit.errors import GraphRefused, InputError, RuntimeMissing
 
-Array = NDArray[Any]
 INSTALL_HINT = 'pip install "edgekit-sdk[compress]"'
 
 Feeds = Callable[[], Iterator[Mapping[str, Array]]]

@@ -6,11 +6,10 @@ Operator semantics: onnx.ai/onnx/operators; com.microsoft: ContribOperators.md o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.compression.layer_shapes import layer_shape
 from edgekit.compression.network import Graph, Node, inner_graphs, ordered
 from edgekit.compression.values import FOLD_LIMIT, fold
@@ -19,7 +18,6 @@ from edgekit.compression.weights import Weights
 from edgekit.formats import StoredTensor
 
 Shape = tuple[int, ...]
-Array = NDArray[Any]
 UNKNOWN = -1
 
 _SAME = frozenset(

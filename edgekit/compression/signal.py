@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.compression.network import Network, Node, ordered
 from edgekit.records import Record
 
-Array = NDArray[Any]
 GOOD_DB = 40.0
 """Inputs better than this count as this good: every int8 layer loses what is above it."""
 

@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.compression.network import Network
 from edgekit.compression.signal import Noise, Powers, layer_noise, matched_values, real
 from edgekit.compression.weights import Weights
 from edgekit.compression.wiring import Scope
 from edgekit.errors import GraphRefused, RuntimeMissing
 
-Array = NDArray[Any]
 ONNX_HINT = 'pip install "edgekit-sdk[package]"'
 TAP_LIMIT = 2000
 

@@ -15,14 +15,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from numpy.typing import NDArray
-
 from edgekit.errors import GraphRefused, InputError, RuntimeMissing
 
 if TYPE_CHECKING:
     from edgekit.compression.methods import Feeds, Method
 
-Array = NDArray[Any]
 TFLITE_METHODS = ("fp16", "int8-dynamic", "int8-static", "int4")
 TFLITE_HINT = 'pip install "edgekit-sdk[compress]"'
 CALIBRATION_THREADS = 2

@@ -6,14 +6,12 @@ Operator semantics: onnx.ai/onnx/operators.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.compression.network import Node
 
-Array = NDArray[Any]
 FOLD_LIMIT = 4096
 """Elements; larger values are no shapes."""
 

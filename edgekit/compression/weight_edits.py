@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-Array = NDArray[Any]
+from edgekit.arrays import Array
+
 MIN_ELEMENTS = 256
 INT4_BLOCK = 32
 KMEANS_ROUNDS = 25

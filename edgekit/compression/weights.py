@@ -11,13 +11,12 @@ from types import TracebackType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.compression.network import element_count
 from edgekit.errors import GraphRefused
 from edgekit.formats import SparseTensor, StoredTensor, mapped
 
-Array = NDArray[Any]
 BLOCK_ELEMENTS = 1 << 20
 ROW_LIMIT_ELEMENTS = 32 << 20
 """Of one entry of the first axis; a weight with longer ones is named as not read."""

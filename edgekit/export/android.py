@@ -8,11 +8,10 @@ import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.bundle import BundleDirectory
 from edgekit.errors import BundleError, InputError
 from edgekit.manifest import MANIFEST_NAME, Manifest, dump_manifest
@@ -134,7 +133,7 @@ def _put(path: Path, bundle: BundleDirectory, name: str) -> None:
     bundle.confirm(name)
 
 
-def _decode(manifest: Manifest, keyword: str, name: str, data: bytes) -> tuple[dict[str, Json], NDArray[Any]]:
+def _decode(manifest: Manifest, keyword: str, name: str, data: bytes) -> tuple[dict[str, Json], Array]:
     """What a golden input is once decoded: a picture in the spec's colours, a sound's samples, or an array."""
     spec = manifest.inputs[keyword]
     if spec.kind == "image":

@@ -10,14 +10,14 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Float32
 from edgekit.errors import GraphRefused
 from edgekit.generation.loop import Grow, Standing
 from edgekit.generation.token_choice import Bounds, Rule
 from edgekit.specs.generation import Choice
 
-Row = NDArray[np.float32]
+Row = Float32
 
 
 class Open(NamedTuple):

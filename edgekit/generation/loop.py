@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array, Float32
 from edgekit.errors import GraphRefused, ManifestError
 from edgekit.generation.token_choice import Bounds, Choose, margin
 from edgekit.manifest import GraphSpec
@@ -15,8 +15,7 @@ from edgekit.runtimes.graph import Graph
 from edgekit.specs.generation import GenerationSpec
 from edgekit.specs.tensor import NUMPY_NAMES
 
-Array = NDArray[Any]
-Advance = Callable[[Sequence[int]], NDArray[np.float32]]
+Advance = Callable[[Sequence[int]], Float32]
 """Feeds the tokens after those fed so far; the logits (vocabulary,) of what comes next. The array is the caller's."""
 
 
@@ -29,7 +28,7 @@ class Standing(NamedTuple):
     fed: int
 
 
-Grow = Callable[["Standing | None", Sequence[int]], "tuple[NDArray[np.float32], Standing]"]
+Grow = Callable[["Standing | None", Sequence[int]], "tuple[Float32, Standing]"]
 """Feeds tokens to a text that stands somewhere (None: nothing was read): the logits, and where it stands then."""
 
 
@@ -151,7 +150,7 @@ def begin(decoder: Decoder, values: Mapping[str, Array]) -> Advance:
     grow = branch(decoder, values)
     at: Standing | None = None
 
-    def advance(new: Sequence[int]) -> NDArray[np.float32]:
+    def advance(new: Sequence[int]) -> Float32:
         nonlocal at
         row, at = grow(at, new)
         return row
@@ -169,7 +168,7 @@ def _recounting(decoder: Decoder, values: Mapping[str, Array]) -> Grow:
     part = decoder.first
     standing = _standing(part, values)
 
-    def grow(at: Standing | None, new: Sequence[int]) -> tuple[NDArray[np.float32], Standing]:
+    def grow(at: Standing | None, new: Sequence[int]) -> tuple[Float32, Standing]:
         feeds, tokens = dict(standing), (*(at.tokens if at is not None else ()), *new)
         _give(decoder, part, feeds, tokens, 0)
         return _last(part, part.graph.run(feeds, (part.logits,))), Standing({}, tokens, len(tokens))
@@ -182,7 +181,7 @@ def _caching(decoder: Decoder, rest: Part, values: Mapping[str, Array]) -> Grow:
     grown = [(p, w) for p, w, kept, _ in rest.caches if p is not None and w is not None and not kept]
     wanted = (rest.logits, *(written for _, written in grown))
 
-    def grow(at: Standing | None, new: Sequence[int]) -> tuple[NDArray[np.float32], Standing]:
+    def grow(at: Standing | None, new: Sequence[int]) -> tuple[Float32, Standing]:
         if at is None:
             feeds = _standing(first, values)
             feeds.update({past: empty for past, _, _, empty in first.caches if past is not None})
@@ -233,11 +232,11 @@ def _give(decoder: Decoder, part: Part, feeds: dict[str, Array], new: Sequence[i
         feeds[part.positions[0]] = places if part.positions[2] == 1 else places[None]
 
 
-def _last(part: Part, outputs: Mapping[str, Array]) -> NDArray[np.float32]:
+def _last(part: Part, outputs: Mapping[str, Array]) -> Float32:
     logits = outputs[part.logits]
     if logits.ndim != 3 or logits.shape[0] != 1 or not logits.shape[1]:
         raise GraphRefused(f"{part.file}: expected logits (1, tokens, vocabulary), got {list(logits.shape)}")
-    row: NDArray[np.float32] = logits[0, -1].astype(np.float32, copy=False)
+    row: Float32 = logits[0, -1].astype(np.float32, copy=False)
     return row
 
 
@@ -246,7 +245,7 @@ def decode(
     choose: Choose,
     prompt: Sequence[int],
     bounds: Bounds,
-    observe: Callable[[NDArray[np.float32], float], None] | None,
+    observe: Callable[[Float32, float], None] | None,
 ) -> Iterator[int]:
     """The tokens after the prompt as they are chosen, the one that ends the text among them.
 

@@ -8,14 +8,14 @@ same text with the same logits on every machine; it is not the draw that another
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array, Float32, Float64
 from edgekit.specs.generation import Choice, Timestamps
 
-Scores = NDArray[np.float32]
+Scores = Float32
 Rule = Callable[[Scores, Sequence[int]], None]
 """Changes scores (vocabulary,) in place, given all tokens so far, the prompt's among them."""
 Choose = Callable[[Scores, Sequence[int]], int]
@@ -200,7 +200,7 @@ def drawer(choice: Choice, seed: int | None) -> Callable[[Scores], int]:
     return draw
 
 
-def probabilities(choice: Choice, scores: Scores) -> NDArray[np.float64]:
+def probabilities(choice: Choice, scores: Scores) -> Float64:
     """softmax(scores / temperature) over the top_k largest and the fewest that reach top_p; zero elsewhere."""
     logits = scores.astype(np.float64) / choice.temperature
     if 0 < choice.top_k < len(logits):
@@ -216,7 +216,7 @@ def probabilities(choice: Choice, scores: Scores) -> NDArray[np.float64]:
     return weights
 
 
-def margin(scores: NDArray[Any], token: int, scale: float) -> float:
+def margin(scores: Array, token: int, scale: float) -> float:
     """By how much this token's score exceeds the next best, relative to `scale`; infinite where it is alone."""
     others = np.delete(scores, token)
     best = float(others.max(initial=-np.inf))

@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.specs.generation import Chunks, Timestamps
 
-Samples = NDArray[Any]
+Samples = Array
 
 
 class Piece(NamedTuple):

@@ -7,9 +7,9 @@ from time import perf_counter_ns
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit import clock, results
+from edgekit.arrays import Array, Float32
 from edgekit.clock import Lap
 from edgekit.errors import InputError, ManifestError
 from edgekit.generation import detokenize
@@ -23,7 +23,6 @@ from edgekit.runtimes.graph import Graph
 from edgekit.specs.audio import AudioSpec
 from edgekit.specs.generation import GenerationSpec, Speech
 
-Array = NDArray[Any]
 Values = dict[str, Array]
 Check = Callable[[Mapping[str, Any]], None]
 """Raises InputError for what is no input of the bundle."""
@@ -173,7 +172,7 @@ class Writer:
                 self._run_flow(values, self._needed, lap)
             yield Heard(values, piece, len(part) / rate_hz, len(found) == 1)
 
-    def _samples(self, keyword: str, value: Any, lap: Lap) -> NDArray[np.float32]:
+    def _samples(self, keyword: str, value: Any, lap: Lap) -> Float32:
         """The whole sound at the model's rate, one channel, 1.0 at full scale."""
         from edgekit.preprocess import audio, sound
 
@@ -286,12 +285,12 @@ class _Tally:
         if self.tokens == 1:
             self._first_ns = self._last_ns
 
-    def observer(self, logits_name: str) -> Callable[[NDArray[np.float32], float], None] | None:
+    def observer(self, logits_name: str) -> Callable[[Float32, float], None] | None:
         seen = self._seen
         if seen is None:
             return None
 
-        def observe(logits: NDArray[np.float32], margin: float) -> None:
+        def observe(logits: Float32, margin: float) -> None:
             seen.setdefault(logits_name, logits[None])
             self.margins.append(margin)
 

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit import results
+from edgekit.arrays import Array
 from edgekit.bundle import open_bundle
 from edgekit.compression.agreement import agreement, correctness, measure_name
 from edgekit.compression.facts import GraphFacts
@@ -40,7 +40,6 @@ from edgekit.specs.quantize import quantize
 from edgekit.specs.tensor import NUMPY_NAMES
 from edgekit.targets import Target
 
-Array = NDArray[Any]
 LAYER_SAMPLES = 8
 WORST_SHOWN = 5
 LATENCY_SAMPLES = 8

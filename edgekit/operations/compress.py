@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.compression.methods import METHODS, Feeds, Method, compress_onnx, parse_method, precision_after
 from edgekit.compression.tflite_methods import check_tflite_methods, compress_tflite, rounding_of
 from edgekit.errors import GateFailed, InputError
@@ -26,7 +26,6 @@ from edgekit.predictor import load
 from edgekit.profiling.workload import keywords
 from edgekit.targets import load_toml
 
-Array = NDArray[Any]
 CALIBRATION_LIMIT = 200
 """Inputs per data source; ranges by minimum and maximum hardly move beyond."""
 

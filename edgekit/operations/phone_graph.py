@@ -15,12 +15,12 @@ import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit import golden
+from edgekit.arrays import Array
 from edgekit.devices import BUNDLE_FOLDER, Device, HostDriven, Verdict
 from edgekit.devices.check import TIMED_OUT
 from edgekit.devices.device import run_script
@@ -37,7 +37,6 @@ from edgekit.runtimes.checks import check_tensors, expected_tensors
 from edgekit.runtimes.graph import Binding, GraphTensors, Tensors, TensorSpec
 from edgekit.specs.tensor import NUMPY_NAMES
 
-Array = NDArray[Any]
 RUN_S = 120.0
 CHECK_S = 900.0
 """Every row of every graph is a process of its own: a fraction of a second on a phone, ten on an emulated one."""

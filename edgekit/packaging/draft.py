@@ -6,15 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Union
 
-import numpy as np
-from numpy.typing import NDArray
-
+from edgekit.arrays import Array
 from edgekit.manifest import GraphSpec, InputSpec, Limits
 from edgekit.records import Json
 from edgekit.specs.generation import GenerationSpec
 from edgekit.specs.post import Postprocess
 
-Array = NDArray[np.generic]
 Content = Union[Path, bytes]
 
 LIMITS = Limits(

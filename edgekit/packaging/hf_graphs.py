@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import InputError
 from edgekit.manifest import Constant, GraphSpec
 from edgekit.packaging.draft import Content
@@ -22,7 +22,6 @@ from edgekit.runtimes.graph import Graph, GraphTensors, Settings, TensorSpec
 from edgekit.runtimes.loading import load_graph
 from edgekit.specs.tensor import Port
 
-Array = NDArray[Any]
 Side = Literal["image", "text", "audio"]
 
 SETTINGS = Settings(threads=1, spinning=False, providers=(), cache=None)

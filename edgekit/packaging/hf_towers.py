@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import InputError
 from edgekit.manifest import InputSpec
 from edgekit.packaging.hf_graphs import Side, Staged, data_name, file_name, opened, stage, stage_packed
@@ -17,8 +17,6 @@ from edgekit.packaging.questions import Questions
 from edgekit.packaging.split import tower
 from edgekit.runtimes.graph import TensorSpec
 from edgekit.specs.image import ImageSpec
-
-Array = NDArray[Any]
 
 ROLES: dict[Side, str] = {"image": "vision_model", "audio": "audio_model", "text": "text_model"}
 INPUTS: dict[Side, tuple[str, ...]] = {

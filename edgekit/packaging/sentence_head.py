@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Float32
 from edgekit.errors import InputError
 from edgekit.manifest import GraphSpec
 from edgekit.packaging.draft import Content
@@ -45,8 +45,8 @@ HEADER_LIMIT_BYTES = 1 << 20
 class Dense(NamedTuple):
     """y = activation(x @ weight.T + bias); activation: an ONNX operator or None."""
 
-    weight: NDArray[np.float32]
-    bias: NDArray[np.float32] | None
+    weight: Float32
+    bias: Float32 | None
     activation: str | None
 
 
@@ -120,7 +120,7 @@ def _dense(folder: HubFolder, inner: str) -> Dense:
     return Dense(weight, tensors.get("linear.bias"), _ACTIVATIONS[activation])
 
 
-def _read_safetensors(path: Path) -> dict[str, NDArray[np.float32]]:
+def _read_safetensors(path: Path) -> dict[str, Float32]:
     """Every tensor as float32: a header's length (8 bytes), a JSON header, then the numbers (safetensors' format)."""
     if not path.is_file():
         raise InputError(

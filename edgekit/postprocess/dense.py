@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import GraphRefused
 from edgekit.specs.image import Geometry
 from edgekit.specs.post import Depth, Segmentation
 
-Array = NDArray[Any]
 Taps = tuple[Array, Array]
 """Source positions (n, taps) and their float32 weights for each of n places."""
 

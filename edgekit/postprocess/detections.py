@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import GraphRefused
 from edgekit.postprocess.scores import sigmoid, softmax
 from edgekit.specs.image import Geometry
 from edgekit.specs.post import Detections
-
-Array = NDArray[Any]
 
 
 def detect(

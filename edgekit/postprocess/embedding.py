@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import GraphRefused
 from edgekit.postprocess.scores import activate
 from edgekit.specs.post import EmbeddingSource, Pooling, Similarity
-
-Array = NDArray[Any]
 
 
 def pool(pooling: Pooling, states: Array, mask: Array | None) -> Array:

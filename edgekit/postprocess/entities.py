@@ -6,13 +6,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import BackendError, BundleError, GraphRefused
 from edgekit.postprocess.scores import activate
 from edgekit.specs.post import Entities
 
-Array = NDArray[Any]
 Join = Callable[[list[str]], str]
 
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import GraphRefused
 from edgekit.specs.post import Classification
-
-Array = NDArray[Any]
 
 
 def softmax(logits: Array) -> Array:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array, Float32
 from edgekit.errors import InputError
 from edgekit.preprocess import spectrum
 from edgekit.preprocess.resampling import resample
 from edgekit.preprocess.sound import Sound
 from edgekit.specs.audio import AudioSpec, Length, Windows
 from edgekit.specs.quantize import quantize
-
-Array = NDArray[Any]
-Float32 = NDArray[np.float32]
 
 
 def transform(spec: AudioSpec, sound: Sound) -> dict[str, Array]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array, Float32
 from edgekit.errors import InputError
 from edgekit.preprocess import audio, spectrum
 from edgekit.preprocess.resampling import StreamingResampler
 from edgekit.preprocess.sound import Sound
 from edgekit.specs.audio import AudioSpec
-
-Array = NDArray[Any]
-Float32 = NDArray[np.float32]
 
 
 class StreamingFeatures:

@@ -6,13 +6,13 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array, Float32, Uint8
 from edgekit.specs.image import ImageSpec
 from edgekit.specs.quantize import quantize
 from edgekit.specs.tensor import Quantization
 
-Table = NDArray[Any]
+Table = Array
 
 
 def table(spec: ImageSpec) -> Table:
@@ -62,7 +62,7 @@ def _arithmetic(scale: float, mean: tuple[float, ...], std: tuple[float, ...]) -
     return tuple(found)
 
 
-def compute(chain: Arithmetic, pixels: NDArray[np.uint8], plane: NDArray[np.float32]) -> None:
+def compute(chain: Arithmetic, pixels: Uint8, plane: Float32) -> None:
     """Put what the operations make of the levels into `plane`."""
     (first, number), *rest = chain
     first(pixels, number, out=plane, dtype=np.float32)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array, Float32
 from edgekit.specs.audio import Spectrum
 
-Float32 = NDArray[np.float32]
-Float64 = NDArray[Any]
+Table = Array
 """float64; numpy 1 and 2 disagree on what their functions say they return."""
 
 
 @lru_cache(maxsize=16)
-def window(kind: str, length: int) -> Float64:
+def window(kind: str, length: int) -> Table:
     """The analysis window, (length,); names ending in `_symmetric` and `povey` reach their end value at both ends."""
     steps = length - 1 if kind.endswith("_symmetric") or kind == "povey" else length
     cosine = np.cos(2.0 * np.pi * np.arange(length) / steps)
@@ -32,7 +30,7 @@ def window(kind: str, length: int) -> Float64:
     return values
 
 
-def mel_of_hz(hz: Float64, scale: str) -> Float64:
+def mel_of_hz(hz: Table, scale: str) -> Table:
     """Frequencies on the mel scale: HTK's 2595 log10(1 + f/700), Kaldi's 1127 ln(1 + f/700), or Slaney's, which is
     linear (3 mel per 200 Hz) below 1000 Hz and logarithmic (27 mel per factor 6.4) above."""
     if scale == "slaney":
@@ -42,7 +40,7 @@ def mel_of_hz(hz: Float64, scale: str) -> Float64:
     return factor * np.log1p(hz / 700.0)
 
 
-def hz_of_mel(mel: Float64, scale: str) -> Float64:
+def hz_of_mel(mel: Table, scale: str) -> Table:
     """The inverse of `mel_of_hz`."""
     if scale == "slaney":
         above = 1000.0 * np.exp((np.maximum(mel, 15.0) - 15.0) * (np.log(6.4) / 27.0))
@@ -114,7 +112,7 @@ def cosines(size: int, count: int, norm: str) -> Float32:
     return _constant(matrix)
 
 
-def _constant(values: NDArray[np.floating]) -> Float32:
+def _constant(values: Array) -> Float32:
     table = np.ascontiguousarray(values, dtype=np.float32)
     table.flags.writeable = False
     return table

@@ -10,14 +10,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Float32, Float64, Int64, Uint8
 from edgekit.specs.image import Filter
-
-U8 = NDArray[np.uint8]
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I64 = NDArray[np.int64]
 
 PRODUCT_LIMIT = 262144
 """Multiplications per matrix product. OpenBLAS stays on the calling thread up to here (interface/gemm.c, smaller
@@ -56,17 +51,17 @@ class Band(NamedTuple):
     stop: int
     low: int
     high: int
-    weights: F32
+    weights: Float32
 
 
 class Bands(NamedTuple):
     """`taken`: the inputs that are used at all, in the order the bands count them; None where that is all of them."""
 
-    taken: I64 | None
+    taken: Int64 | None
     bands: tuple[Band, ...]
 
 
-def filter_values(name: Filter, x: F64) -> F64:
+def filter_values(name: Filter, x: Float64) -> Float64:
     """The filter at distances `x`, any sign and shape; Pillow's Resample.c (bicubic with a = -0.5)."""
     x = np.abs(x)
     if name == "box":
@@ -90,7 +85,7 @@ def reach(axis: Axis, output: int) -> tuple[int, int]:
     return max(int(center - support + 0.5), 0), min(int(center + support + 0.5), axis.length)
 
 
-def _weights(axis: Axis) -> tuple[I64, F64]:
+def _weights(axis: Axis) -> tuple[Int64, Float64]:
     """Per output the first input (n,) and the weights from there on (n, widest), zeros where it needs fewer."""
     if axis.filter == "nearest":
         first = np.array(_nearest(axis)[axis.start : axis.stop], np.int64)
@@ -142,7 +137,7 @@ def _bands(axis: Axis, at_once: int) -> Bands:
     return Bands(taken, tuple(bands))
 
 
-def resample(pixels: U8, rows: Axis, columns: Axis) -> U8:
+def resample(pixels: Uint8, rows: Axis, columns: Axis) -> Uint8:
     """Pixels (H, W, C) resampled to (rows.stop - rows.start, columns.stop - columns.start, C), rounded to 0-255.
 
     Rows first, then columns, in float32 without rounding between; channels of the result lie apart in memory.
@@ -168,11 +163,11 @@ def resample(pixels: U8, rows: Axis, columns: Axis) -> U8:
         for at in range(0, lines.shape[0], step):
             source = lines[at : at + step, band.low - low : band.high - low]
             np.matmul(source, weights, out=result[at : at + step, band.start : band.stop])
-    levels: U8 = to_levels(result).reshape(channels, tall, wide).transpose(1, 2, 0)
+    levels: Uint8 = to_levels(result).reshape(channels, tall, wide).transpose(1, 2, 0)
     return levels
 
 
-def _down(flat: U8, bands: tuple[Band, ...], channels: int, tall: int) -> F32:
+def _down(flat: Uint8, bands: tuple[Band, ...], channels: int, tall: int) -> Float32:
     """The pass along rows: (H, W x C) levels to (C, tall, W) float32, a few strips from rows that become float once.
 
     Neighbouring strips share half of their rows and more: converting strip by strip converts each row twice.
@@ -199,7 +194,7 @@ def _down(flat: U8, bands: tuple[Band, ...], channels: int, tall: int) -> F32:
     return planes
 
 
-def to_levels(values: F32) -> U8:
+def to_levels(values: Float32) -> Uint8:
     """Real levels to whole ones in place of `values`: half up, cut to 0-255, as Pillow ends each pass."""
     np.add(values, np.float32(0.5), out=values)
     np.clip(values, np.float32(0.0), np.float32(255.0), out=values)

@@ -14,12 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
+from edgekit.arrays import Float32, Float64, Int64
 from edgekit.errors import InputError
 from edgekit.specs.audio import Resample
-
-Float32 = NDArray[np.float32]
 
 GROUP_OUTPUTS = 48
 LARGEST_PRODUCT = 1 << 18
@@ -157,7 +155,7 @@ def plan(from_hz: int, to_hz: int, spec: Resample) -> Plan:
     return Plan(up, down, periods * down, produced, reach, tuple(groups))
 
 
-def _kernel(inputs: NDArray[np.int64], centers: NDArray[np.int64], up: int, cutoff: float, spec: Resample) -> Float32:
+def _kernel(inputs: Int64, centers: Int64, up: int, cutoff: float, spec: Resample) -> Float32:
     """h at the distance of every input (rows) from every output (columns)."""
     distance = cutoff * ((centers[None, :] - inputs[:, None] * up) / up)
     window = _kaiser(spec.beta)
@@ -175,7 +173,7 @@ _KAISER_STEPS = 1 << 14
 
 
 @lru_cache(maxsize=4)
-def _kaiser(beta: float) -> NDArray[np.float64]:
+def _kaiser(beta: float) -> Float64:
     """Right half of the Kaiser window, I0(beta sqrt(1 - u^2)) / I0(beta) for u = 0 to 1, then two zeros."""
     u = np.arange(_KAISER_STEPS) / _KAISER_STEPS
     return np.concatenate([np.i0(beta * np.sqrt(1.0 - np.square(u))) / np.i0(beta), [0.0, 0.0]])

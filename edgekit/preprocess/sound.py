@@ -9,8 +9,8 @@ import stat
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import InputError
 from edgekit.manifest import Limits
 from edgekit.preprocess import wav
@@ -29,7 +29,7 @@ _INT16, _FLOAT32 = np.dtype(np.int16), np.dtype(np.float32)
 class Sound(NamedTuple):
     """Samples (n, channels), int16 or float32 in [-1, 1), n >= 1, all finite; and their rate."""
 
-    samples: NDArray[Any]
+    samples: Array
     rate_hz: int
 
     @property
@@ -137,7 +137,7 @@ def _check_facts(frames: int, channels: int, rate_hz: int, limits: Limits, name:
         )
 
 
-def _finite(samples: NDArray[Any], name: str) -> NDArray[Any]:
+def _finite(samples: Array, name: str) -> Array:
     """`samples` if they can be sound; NaN fails every comparison, so one pair of extremes tells."""
     if samples.dtype == _INT16:
         return samples
@@ -226,7 +226,7 @@ def _reason(error: Exception) -> str:
     return "no sound is found in it" if "regular file" in words else words.strip().rstrip(".")
 
 
-def _read_steps(file: Any, limits: Limits, name: str) -> NDArray[Any]:
+def _read_steps(file: Any, limits: Limits, name: str) -> Array:
     """All samples, in steps: memory follows what is there, not what the header says."""
     dtype = "int16" if file.subtype == "PCM_16" else "float32"
     steps = []

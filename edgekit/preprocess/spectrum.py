@@ -6,14 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
-from numpy.typing import NDArray
 
+from edgekit.arrays import Float32, Float64
 from edgekit.errors import InputError
 from edgekit.preprocess import mel
 from edgekit.specs.audio import Spectrum
-
-Float32 = NDArray[np.float32]
-Float64 = NDArray[np.float64]
 
 BLOCK_FRAMES = 200
 """Frames per step: the spectra of a block stay in the processor's cache."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import BackendError, BundleError, InputError
 from edgekit.manifest import Limits
 from edgekit.specs.text import CharacterCodes, TextSpec, TokenizerFile
@@ -15,7 +15,6 @@ from edgekit.specs.text import CharacterCodes, TextSpec, TokenizerFile
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-Array = NDArray[Any]
 Codes = Sequence[int]
 
 

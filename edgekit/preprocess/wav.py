@@ -6,8 +6,8 @@ import struct
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.errors import InputError
 
 PCM, FLOAT, EXTENSIBLE = 0x0001, 0x0003, 0xFFFE
@@ -84,7 +84,7 @@ def _checked(header: WavHeader, available: int, name: str) -> WavHeader:
     return header
 
 
-def read_samples(data: memoryview, header: WavHeader) -> NDArray[np.generic]:
+def read_samples(data: memoryview, header: WavHeader) -> Array:
     """Samples (n, channels): int16 for 16 bits, else float32 in [-1, 1); a trailing part of a frame is dropped."""
     count = header.frames * header.channels
     shape = (header.frames, header.channels)

@@ -9,10 +9,8 @@ from edgekit.records import Record
 from edgekit.specs.tensor import Datatype, Quantization
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from edgekit.arrays import Array
 
-    Array = NDArray[np.generic]
 else:
     Array = Any
 

@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.arrays import Array
 from edgekit.errors import BackendError, ClosedError, EdgekitError, GraphRefused, ProviderInactive, RuntimeMissing
 from edgekit.formats import mapped
 from edgekit.formats.tflite import TfliteModel, parse_tflite, unique_names
 from edgekit.runtimes.checks import check_tensors, expected_tensors
-from edgekit.runtimes.graph import Array, Binding, GraphTensors, Settings, Tensors, TensorSpec
+from edgekit.runtimes.graph import Binding, GraphTensors, Settings, Tensors, TensorSpec
 from edgekit.runtimes.steps import Steps
 from edgekit.specs.tensor import DATATYPES, Quantization
 

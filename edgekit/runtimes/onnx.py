@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from edgekit.arrays import Array
 from edgekit.errors import BackendError, ClosedError, EdgekitError, GraphRefused, ProviderInactive, RuntimeMissing
 from edgekit.runtimes import optimised
 from edgekit.runtimes.checks import check_carry, check_tensors, expected_tensors
-from edgekit.runtimes.graph import Array, Binding, GraphTensors, Settings, Tensors, TensorSpec
+from edgekit.runtimes.graph import Binding, GraphTensors, Settings, Tensors, TensorSpec
 from edgekit.runtimes.steps import Steps
 from edgekit.specs.tensor import NUMPY_NAMES, Datatype
 

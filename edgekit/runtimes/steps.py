@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
+from edgekit.arrays import Array
 from edgekit.runtimes.checks import check_carry
-from edgekit.runtimes.graph import Array, GraphTensors, Tensors
+from edgekit.runtimes.graph import GraphTensors, Tensors
 
 Invoke = Callable[[Tensors, bool], dict[str, Array]]
 """(tensors, first step) -> outputs; the first step clears the variables inside the graph."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import queue
 from collections.abc import Mapping, Sequence
 
-from edgekit.runtimes.graph import Array, Binding, Graph, GraphTensors, Tensors
+from edgekit.arrays import Array
+from edgekit.runtimes.graph import Binding, Graph, GraphTensors, Tensors
 
 
 class Workers:

@@ -10,9 +10,8 @@ from edgekit.errors import InputError
 from edgekit.specs.tensor import Quantization
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    from edgekit.arrays import Array
 
-    Array = NDArray[Any]
 else:
     Array = Any
 

@@ -1,0 +1,21 @@
+"""The types of arrays by what their elements are, for annotations.
+
+Only type checkers read them: importing `numpy.typing` takes about a millisecond, which start-up on a board feels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array = NDArray[Any]
+    Float32 = NDArray[np.float32]
+    Float64 = NDArray[np.float64]
+    Int64 = NDArray[np.int64]
+    Uint8 = NDArray[np.uint8]
+else:
+    Array = Float32 = Float64 = Int64 = Uint8 = np.ndarray
