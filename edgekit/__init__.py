@@ -40,14 +40,14 @@ if TYPE_CHECKING:
     )
     from edgekit.predictor import Predictor as Predictor
     from edgekit.predictor import load as load
-    from edgekit.preprocess.picture import Frame as Frame
+    from edgekit.preprocess.frame import Frame as Frame
     from edgekit.results import Result as Result
 
 _HOMES = {
     "load": "edgekit.predictor",
     "load_app": "edgekit.apps",
     "Predictor": "edgekit.predictor",
-    "Frame": "edgekit.preprocess.picture",
+    "Frame": "edgekit.preprocess.frame",
     "Result": "edgekit.results",
     "EdgekitError": "edgekit.errors",
     "BundleError": "edgekit.errors",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import sys
 from pathlib import Path
@@ -150,6 +149,8 @@ def _lock_shared(folder: Path) -> int:
 
     The one who collects garbage locks a folder alone and moves it away, so what was locked may be gone by now.
     """
+    import fcntl
+
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with contextlib.suppress(OSError):  # a file system without locks: then the collector cannot lock either

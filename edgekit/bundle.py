@@ -18,7 +18,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, NamedTuple
+from typing import Literal
 
 from edgekit import storage
 from edgekit.container import (
@@ -36,6 +36,7 @@ from edgekit.container import (
 from edgekit.digest import sha256
 from edgekit.errors import BundleError, ClosedError, IntegrityError, ManifestError
 from edgekit.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME, Manifest, parse_manifest
+from edgekit.records import Record
 from edgekit.stamps import Identity, cache_folder, settle, stamp_holds, unsettled_ns, write_stamp
 
 __all__ = ["BundleDirectory", "open_bundle", "read_manifest", "verify", "write_bundle"]
@@ -45,7 +46,7 @@ _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _ATTEMPTS = 3  # two processes may repair the same cache entry at once
 
 
-class _Kept(NamedTuple):
+class _Kept(Record):
     """An open file and what it was when it was hashed; `folders`: the folders between it and the root."""
 
     descriptor: int
@@ -346,7 +347,7 @@ def _keep(root: int, path: Path, name: str) -> _Kept:
     if not stat.S_ISREG(fact.st_mode):
         storage.close_read(descriptor)
         raise IntegrityError(f"{path}: {name} is not a plain file", hint=COPY_AGAIN)
-    return _Kept(descriptor, identity(fact), folders)
+    return _Kept(descriptor=descriptor, fact=identity(fact), folders=folders)
 
 
 def _open_error(error: OSError, message: str) -> BundleError:

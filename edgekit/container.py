@@ -18,12 +18,13 @@ import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Union
+from typing import BinaryIO, Union
 
 from edgekit import storage
 from edgekit.digest import sha256
 from edgekit.errors import BundleError, IntegrityError, ManifestError
 from edgekit.manifest import MANIFEST_LIMIT_BYTES, MANIFEST_NAME, Manifest, dump_manifest, parse_manifest
+from edgekit.records import Record
 
 BUFFER_BYTES = 1 << 20
 COPY_AGAIN = "copy or download it again; `edgekit package` makes a new one"
@@ -42,7 +43,7 @@ _MODE = (stat.S_IFREG | 0o644) << 16
 _UNIX = 3 << 8
 
 
-class Entry(NamedTuple):
+class Entry(Record):
     """A member of the container: where its local header starts and how many payload bytes follow it."""
 
     name: str
@@ -54,7 +55,7 @@ def plan_entries(manifest_size: int, sizes: Mapping[str, int]) -> tuple[Entry, .
     """Every member in order, from the sizes alone."""
     entries, offset = [], 0
     for name, size in ((MANIFEST_NAME, manifest_size), *sorted(sizes.items())):
-        entries.append(Entry(name, size, offset))
+        entries.append(Entry(name=name, size=size, offset=offset))
         offset += len(local_header(entries[-1], 0)) + size
     return tuple(entries)
 
@@ -165,7 +166,7 @@ def _chunks(name: str, read_file: Callable[[str], Source]) -> Iterator[bytes]:
         raise BundleError(f"cannot read {name} for the bundle: {error.strerror or error}") from None
 
 
-class Container(NamedTuple):
+class Container(Record):
     """An open bundle file whose manifest is read and whose size is the one that the manifest demands."""
 
     path: Path
@@ -216,7 +217,14 @@ def open_container(path: str | os.PathLike[str]) -> Iterator[Container]:
             raise ManifestError(error.key, f"{error.problem} (in {path})", hint=error.hint) from None
         sizes = {name: f.size for name, f in manifest.files.items()}
         _check_size(path, len(data), sizes, fact.st_size)
-        yield Container(path, descriptor, fact, manifest, data, plan_entries(len(data), sizes))
+        yield Container(
+            path=path,
+            descriptor=descriptor,
+            fact=fact,
+            manifest=manifest,
+            manifest_bytes=data,
+            entries=plan_entries(len(data), sizes),
+        )
     finally:
         storage.close_read(descriptor)
 
@@ -271,7 +279,7 @@ def identity(fact: os.stat_result) -> tuple[int, int, int, int, int]:
 
 def _read_manifest_entry(descriptor: int, path: Path, file_size: int) -> bytes:
     """The manifest's bytes; their length is bounded before they are read."""
-    header = Entry(MANIFEST_NAME, 0, 0)
+    header = Entry(name=MANIFEST_NAME, size=0, offset=0)
     length = len(local_header(header, 0))
     if file_size == 0:
         raise BundleError(f"{path} is empty: not a bundle", hint=COPY_AGAIN)
@@ -290,7 +298,7 @@ def _read_manifest_entry(descriptor: int, path: Path, file_size: int) -> bytes:
             f"{path}: expected at least {length + size:,} bytes, got {file_size:,}: it is cut off", hint=COPY_AGAIN
         )
     data = _read_exactly(descriptor, size, length, path)
-    if found != local_header(header._replace(size=size), zlib.crc32(data)):
+    if found != local_header(header.replace(size=size), zlib.crc32(data)):
         raise IntegrityError(f"{path}: header of {MANIFEST_NAME} is altered", hint=COPY_AGAIN)
     return data
 

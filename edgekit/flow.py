@@ -7,19 +7,18 @@ A graph whose batch axis is fixed at 1, or that carries state, is run once per r
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.clock import Lap
 from edgekit.errors import GraphRefused, InputError
 from edgekit.manifest import GraphSpec
+from edgekit.records import Record
 from edgekit.runtimes.graph import Graph
 from edgekit.specs.quantize import dequantize, quantize
 from edgekit.specs.tensor import NUMPY_NAMES, Port, Quantization
 
-Array = NDArray[Any]
 States = dict[str, Array]
 """What a graph carries from run to run: its state inputs by name."""
 
@@ -44,7 +43,7 @@ def needed(graphs: Sequence[GraphSpec], given: Iterable[str], wanted: Iterable[s
     return tuple(reversed(kept))
 
 
-class Step(NamedTuple):
+class Step(Record):
     """One loaded graph with its wiring worked out."""
 
     spec: GraphSpec
@@ -94,7 +93,7 @@ def wire(spec: GraphSpec, graph: Graph) -> Step:
         else:
             once(inputs, carried, values)
 
-    return Step(spec, run, f"graph:{spec.name}")
+    return Step(spec=spec, run=run, stage=f"graph:{spec.name}")
 
 
 def run(steps: Sequence[Step], values: dict[str, Array], lap: Lap, states: dict[str, States] | None = None) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from edgekit.arrays import Array
 from edgekit.clock import Lap
 from edgekit.errors import InputError
 from edgekit.manifest import InputSpec, Limits
@@ -16,17 +16,18 @@ from edgekit.specs.image import ImageSpec
 from edgekit.specs.tensor import NUMPY_NAMES, TensorInput
 from edgekit.specs.text import TextSpec
 
-Array = NDArray[Any]
 
-
-class Prepared(NamedTuple):
+class Prepared:
     """The values an input gives, and what postprocessing must know about it.
 
     context: a Geometry, a Sound, or a text with its Tokens.
     """
 
-    values: dict[str, Array]
-    context: Any
+    __slots__ = ("context", "values")
+
+    def __init__(self, values: dict[str, Array], context: Any) -> None:
+        self.values = values
+        self.context = context
 
 
 Prepare = Callable[[Any, Lap], Prepared]

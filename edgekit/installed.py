@@ -27,8 +27,8 @@ BUNDLE_FOLDER = "bundle"
 NO_LAYER = "interpreter"
 """The layer of a release that runs in an interpreter which has edgekit already; the settings say which."""
 
-_APP = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_ID = re.compile(r"[0-9a-f]{64}")
+_APP = r"[a-z0-9][a-z0-9._-]{0,63}"
+_ID = r"[0-9a-f]{64}"
 
 
 class State(Record):
@@ -40,7 +40,7 @@ class State(Record):
 
     def check(self) -> None:
         for key, value in (("current", self.current), ("previous", self.previous), *(("bad", b) for b in self.bad)):
-            if value is not None and not _ID.fullmatch(value):
+            if value is not None and not re.fullmatch(_ID, value):
                 raise ManifestError(key, f"{value[:80]!r} is not a release id")
 
 
@@ -92,7 +92,7 @@ def release_id(bundle: str, layer: str, settings: Mapping[str, Any]) -> str:
 
 def check_app(app: str) -> str:
     """The name itself; raises InputError when it is not one."""
-    if not isinstance(app, str) or not _APP.fullmatch(app) or app.endswith("."):
+    if not isinstance(app, str) or not re.fullmatch(_APP, app) or app.endswith("."):
         raise InputError(f"{str(app)[:80]!r} is not an app name: [a-z0-9][a-z0-9._-]*, at most 64 characters")
     return app
 

@@ -22,15 +22,15 @@ FILE_LIMIT = 64
 
 InputSpec = Union[ImageSpec, AudioSpec, TextSpec, TensorInput]
 
-_SEGMENT = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-_RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?")
+_SEGMENT = r"[a-z0-9][a-z0-9._-]{0,63}"
+_RESERVED = r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?"
 
 
 def check_file_name(name: str, key: str) -> None:
     """Refuse a path that could mean something else on some system: one to three plain lower-case segments."""
     segments = name.split("/")
     good = len(segments) <= 3 and all(
-        _SEGMENT.fullmatch(s) and not _RESERVED.fullmatch(s) and not s.endswith(".") for s in segments
+        re.fullmatch(_SEGMENT, s) and not re.fullmatch(_RESERVED, s) and not s.endswith(".") for s in segments
     )
     if not good:
         raise ManifestError(
@@ -177,7 +177,7 @@ class Manifest(Record):
     files: dict[str, FileFact]
 
     def check(self) -> None:
-        if not _SEGMENT.fullmatch(self.name):
+        if not re.fullmatch(_SEGMENT, self.name):
             raise ManifestError("name", f"expected [a-z0-9][a-z0-9._-]*, got {self.name[:80]!r}")
         if not re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,6}){0,3}", self.version):
             raise ManifestError("version", f"expected numbers with dots, like 1.2.0, got {self.version[:80]!r}")

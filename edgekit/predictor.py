@@ -8,9 +8,8 @@ from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from numpy.typing import NDArray
-
 from edgekit import batch, clock, flow, results
+from edgekit.arrays import Array
 from edgekit.bundle import BundleDirectory, open_bundle
 from edgekit.errors import ClosedError, InputError
 from edgekit.inputs import Prepare, Prepared, preparer
@@ -19,15 +18,13 @@ from edgekit.postprocess import Fields, finisher
 from edgekit.runtimes.checks import check_ports
 from edgekit.runtimes.graph import Graph, Settings
 from edgekit.runtimes.loading import confirmed, load_graph, load_with_fallback, load_workers
-from edgekit.sides import Sides
 from edgekit.specs.post import Embeddings, Generated, Similarity
 from edgekit.stamps import graph_cache
-from edgekit.stream import Stream, refuse_unless_streamable, taker
 
 if TYPE_CHECKING:
     from edgekit.generation.writer import Writer
+    from edgekit.stream import Stream
 
-Array = NDArray[Any]
 Answer = Callable[[Mapping[str, Any], clock.Lap, dict[str, Array]], Fields]
 """From what was given to the result's fields; the values of the flow are added to the last argument."""
 AnswerBatch = Callable[[Sequence[Mapping[str, Any]]], "list[results.Result]"]
@@ -198,16 +195,19 @@ class Predictor:
         if isinstance(spec, Generated):
             return _unanswered, partial(batch.one_by_one, self._answer_one)
         if isinstance(spec, (Similarity, Embeddings)):
+            from edgekit.sides import Sides
+
             candidates = self.manifest.limits.candidates
             sides = Sides(spec, self._run, candidates=candidates, text_memory=text_memory)
             return sides.answer, partial(batch.one_by_one, self._answer_one)
         wanted, finish = finisher(spec, self.read)
 
         def answer(given: Mapping[str, Any], lap: clock.Lap, seen: dict[str, Array]) -> Fields:
-            contexts = {}
+            contexts: dict[str, Any] = {}
             for keyword, value in given.items():
-                values, contexts[keyword] = self._prepare[keyword](value, lap)
-                seen.update(values)
+                prepared = self._prepare[keyword](value, lap)
+                contexts[keyword] = prepared.context
+                seen.update(prepared.values)
             flow.run(self._plan(seen, wanted), seen, lap)
             return finish(seen, contexts)
 
@@ -279,6 +279,8 @@ class Predictor:
 
         Raises InputError for a bundle with several inputs, or one that needs the whole sound.
         """
+        from edgekit.stream import Stream, refuse_unless_streamable, taker
+
         self._check_open()
         keyword = refuse_unless_streamable(self.manifest.inputs)
         spec = self.manifest.postprocess

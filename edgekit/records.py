@@ -43,7 +43,7 @@ NESTING_LIMIT = 64
 CONTAINER_LIMIT = 1 << 15
 WHOLE_NUMBER_LIMIT = 1 << 63
 
-_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+_SURROGATE = r"\\u[dD][89a-fA-F]"
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, eq_default=True)
@@ -128,7 +128,7 @@ def load_json(data: bytes) -> Json:
     try:
         text = data.decode("utf-8")
         document = json.loads(text, object_pairs_hook=_no_twins, parse_constant=_no_constant)
-        if _SURROGATE.search(text):
+        if re.search(_SURROGATE, text):
             json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ManifestError("", "half a character (a surrogate alone) in a string") from None

@@ -15,10 +15,10 @@ from edgekit.errors import RuntimeMissing
 STANDS_IN = {"ai-edge-litert": ("tflite-runtime",), "onnxruntime": ("onnxruntime-gpu",)}
 """Packages that hold the same runtime under another name; tflite-runtime counts its versions by itself."""
 
-_METADATA = re.compile(r"(.+?)-([^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info")
+_METADATA = r"(.+?)-([^-]+)(?:-py[\d.]+)?\.(?:dist|egg)-info"
 """`numpy-2.4.0.dist-info`; Debian's own packages have `numpy-1.24.2.egg-info`."""
 
-_CLAUSE = re.compile(r"(>=|<=|==|!=|>|<|~=)(\d+(?:\.\d+)*)(\.\*)?")
+_CLAUSE = r"(>=|<=|==|!=|>|<|~=)(\d+(?:\.\d+)*)(\.\*)?"
 
 
 def installed_versions(names: Iterable[str], folders: Sequence[str] | None = None) -> dict[str, str]:
@@ -32,7 +32,7 @@ def installed_versions(names: Iterable[str], folders: Sequence[str] | None = Non
         except OSError:
             continue
         for entry in entries:
-            match = _METADATA.fullmatch(entry)
+            match = re.fullmatch(_METADATA, entry)
             name = wanted.get(_plain(match[1])) if match else None
             if match and name:
                 found.setdefault(name, match[2])
@@ -81,7 +81,7 @@ def allows(clauses: str, version: str) -> bool:
 
 
 def _allows(clause: str, version: str) -> bool:
-    match = _CLAUSE.fullmatch(clause)
+    match = re.fullmatch(_CLAUSE, clause)
     if match is None:
         return False
     operator, wanted = match[1], _release(match[2])

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import re
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-_PART = re.compile(r"\.(.*)\.[0-9a-f]{16}\.part", re.DOTALL)
+_PART = r"(?s)\.(.*)\.[0-9a-f]{16}\.part"
 _NAME_KEPT = 100  # a name may have 255 bytes in all
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 
@@ -102,7 +101,7 @@ def sweep(folder: Path, name: str | None = None) -> None:
     wanted = None if name is None else name[:_NAME_KEPT]
     with contextlib.suppress(OSError):
         for entry in os.listdir(folder):
-            match = _PART.fullmatch(entry)
+            match = re.fullmatch(_PART, entry)
             if match and wanted in (None, match[1]):
                 _remove_if_abandoned(folder / entry)
 
@@ -139,6 +138,8 @@ def write_at(descriptor: int, data: bytes, offset: int) -> None:
 
 def sync_descriptor(descriptor: int) -> None:
     """Wait until the file is on the medium, not only in the drive's cache (macOS needs F_FULLFSYNC for that)."""
+    import fcntl
+
     full_sync = getattr(fcntl, "F_FULLFSYNC", None)
     if full_sync is not None:
         with contextlib.suppress(OSError):
@@ -263,6 +264,8 @@ def _create_folder(path: Path) -> int:
 
 def _lock(descriptor: int) -> bool | None:
     """True: locked; False: somebody else has it; None: this file system has no locks."""
+    import fcntl
+
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

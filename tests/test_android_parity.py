@@ -22,6 +22,7 @@ from PIL import __version__ as pillow_version
 from edgekit.errors import EdgekitError
 from edgekit.preprocess import audio as audio_pipeline
 from edgekit.preprocess import image, picture, sound
+from edgekit.preprocess.frame import Frame
 from edgekit.preprocess import text as text_pipeline
 from edgekit.records import dump
 from edgekit.specs.audio import AudioSpec, Resample, Windows
@@ -129,7 +130,7 @@ def test_images(part: int, java: Java) -> None:
         choose = random.Random(seed)
         spec, pixels = drawn_image_spec(choose), drawn_picture(choose)
         orders: dict[int, Any] = {1: "grey", 3: "rgb", 4: "rgba"}
-        frame = picture.Frame(pixels if pixels.shape[2] > 1 else pixels[:, :, 0], orders[pixels.shape[2]])
+        frame = Frame(pixels if pixels.shape[2] > 1 else pixels[:, :, 0], orders[pixels.shape[2]])
         try:
             wanted, _ = image.transform(spec, picture.decode(spec, frame, LIMITS))
         except EdgekitError:

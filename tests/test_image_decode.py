@@ -19,8 +19,9 @@ from image_specs import LIMITS, crop, levels_spec, resize
 from PIL import Image, ImageOps
 
 from edgekit.errors import InputError
+from edgekit.preprocess.frame import Frame
 from edgekit.preprocess.image import transform
-from edgekit.preprocess.picture import Frame, decode
+from edgekit.preprocess.picture import decode
 
 RGB = picture(1, 21, 34)
 PIXELS = levels_spec()

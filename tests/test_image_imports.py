@@ -7,9 +7,9 @@ import sys
 
 CODE = """
 import sys
-from edgekit.preprocess.picture import Frame
+from edgekit.preprocess.frame import Frame
 light = [name for name in ("numpy", "PIL") if name in sys.modules]
-import numpy.typing, PIL.Image
+import numpy, PIL.Image
 before = set(sys.modules)
 import edgekit.preprocess.image
 after = {name.partition(".")[0] for name in set(sys.modules) - before}

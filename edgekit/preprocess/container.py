@@ -9,7 +9,9 @@ from __future__ import annotations
 import re
 import struct
 import zlib
-from typing import Literal, NamedTuple
+from typing import Literal
+
+from edgekit.records import Record
 
 Format = Literal["JPEG", "PNG", "BMP", "WEBP"]
 
@@ -19,12 +21,12 @@ METADATA_LIMIT_BYTES = 1 << 20
 _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-_ORIENTATION = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
+_ORIENTATION = rb'tiff:Orientation(?:="|>)([0-9])'
 _WHOLE_NUMBERS = {3: "H", 4: "L", 8: "h", 9: "l"}
 """TIFF field types an orientation may have: SHORT, LONG, SSHORT, SLONG."""
 
 
-class Stripped(NamedTuple):
+class Stripped(Record):
     """A picture file without its metadata, and the orientation (1-8) that the metadata gave."""
 
     data: bytes
@@ -71,7 +73,7 @@ def strip_jpeg(data: bytes) -> Stripped:
             kept.append(data[at : at + size])
         at += size
     kept.append(data[at:])
-    return Stripped(b"".join(kept), orientation(exif, xmp))
+    return Stripped(data=b"".join(kept), orientation=orientation(exif, xmp))
 
 
 def strip_png(data: bytes) -> Stripped:
@@ -95,7 +97,7 @@ def strip_png(data: bytes) -> Stripped:
         at += size
         if kind == b"IEND":
             break
-    return Stripped(b"".join(kept), orientation(exif, xmp))
+    return Stripped(data=b"".join(kept), orientation=orientation(exif, xmp))
 
 
 def _png_text(kind: bytes, body: bytes) -> tuple[bytes, bytes]:
@@ -121,7 +123,7 @@ def orientation(exif: bytes, xmp: bytes) -> int:
     """The picture's orientation, 1 to 8, by EXIF tag 0x0112, else by XMP's tiff:Orientation; 1 if neither says so."""
     found = _tiff_orientation(exif)
     if found is None:
-        match = _ORIENTATION.search(xmp)
+        match = re.search(_ORIENTATION, xmp)
         found = int(match[1]) if match else 1
     return found if 1 <= found <= 8 else 1
 

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple, Union
+from typing import Union
 
 from edgekit.errors import InputError
+from edgekit.records import Record
 from edgekit.specs.image import Align, Crop, Geometry, Pad, Resize
 
 WORKING_PIXELS = 1 << 24
 """What a picture may always be scaled to, however small the limit on pictures is."""
 
 
-class Turn(NamedTuple):
+class Turn(Record):
     """A quarter clockwise."""
 
 
-class Scale(NamedTuple):
+class Scale(Record):
     """To (height, width), `reduce` times averaged first by whole factors of (y, x)."""
 
     height: int
@@ -26,7 +27,7 @@ class Scale(NamedTuple):
     step: Resize
 
 
-class Window(NamedTuple):
+class Window(Record):
     """A picture of (height, width) whose corner lies at (top, left) of the one before; what is outside is `fill`."""
 
     top: int
@@ -97,7 +98,7 @@ def _scale(step: Resize, height: int, width: int) -> Scale | None:
     reduce = (1, 1)
     if step.mode == "thumbnail":  # Pillow's resize(reducing_gap=2.0)
         reduce = (int(height / new_height / 2.0) or 1, int(width / new_width / 2.0) or 1)
-    return Scale(new_height, new_width, reduce, step)
+    return Scale(height=new_height, width=new_width, reduce=reduce, step=step)
 
 
 def target_size(step: Resize, height: int, width: int) -> Size:
@@ -177,7 +178,7 @@ def _crop(step: Crop, height: int, width: int) -> Window | None:
         top, left = _crop_offset(step, height, new_height), _crop_offset(step, width, new_width)
     if (new_height, new_width) == (height, width):
         return None
-    return Window(top, left, new_height, new_width, (step.fill,), False)
+    return Window(top=top, left=left, height=new_height, width=new_width, fill=(step.fill,), normalized=False)
 
 
 def _crop_offset(step: Crop, length: int, new_length: int) -> int:
@@ -201,7 +202,14 @@ def _pad(step: Pad, height: int, width: int) -> Window | None:
         return None
     centred = step.position == "center"
     top, left = ((new_height - height) // 2, (new_width - width) // 2) if centred else (0, 0)
-    return Window(-top, -left, new_height, new_width, step.fill, step.stage == "normalized")
+    return Window(
+        top=-top,
+        left=-left,
+        height=new_height,
+        width=new_width,
+        fill=step.fill,
+        normalized=step.stage == "normalized",
+    )
 
 
 def trace(operations: Sequence[Operation], height: int, width: int) -> Geometry:

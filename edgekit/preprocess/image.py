@@ -5,19 +5,18 @@ Exact means: the numbers that Pillow's resize of the whole picture and numpy's n
 
 from __future__ import annotations
 
-from typing import Any, Union
+from typing import Union
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
+from edgekit.arrays import Array, Uint8
 from edgekit.preprocess import geometry, levels
 from edgekit.preprocess.picture import Box, Picture
 from edgekit.preprocess.resample import Axis, reach, resample
 from edgekit.specs.image import Geometry, ImageSpec
 
-Array = NDArray[Any]
-Pixels = Union[Image.Image, NDArray[np.uint8]]
+Pixels = Union[Image.Image, Uint8]
 
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
@@ -61,7 +60,9 @@ def _move(picture: Picture, operations: list[geometry.Operation]) -> Pixels:
         elif isinstance(operation, geometry.Window):
             pixels = _window(pixels, operation)
         else:
-            cut = geometry.Window(0, 0, operation.height, operation.width, (), False)
+            cut = geometry.Window(
+                top=0, left=0, height=operation.height, width=operation.width, fill=(), normalized=False
+            )
             following = operations[at] if at < len(operations) else None
             if isinstance(following, geometry.Window) and _inside(following, operation):
                 cut, at = following, at + 1
@@ -80,7 +81,7 @@ def _size(pixels: Pixels) -> tuple[int, int]:
     return (pixels.height, pixels.width) if isinstance(pixels, Image.Image) else (pixels.shape[0], pixels.shape[1])
 
 
-def _as_array(pixels: Pixels) -> NDArray[np.uint8]:
+def _as_array(pixels: Pixels) -> Uint8:
     if isinstance(pixels, Image.Image):
         array = np.asarray(pixels)
         return array if array.ndim == 3 else array[:, :, None]
@@ -128,7 +129,7 @@ def _resize(pixels: Pixels, scale: geometry.Scale, cut: geometry.Window, box: Bo
     return _resize_exact(image, scale, cut, box)
 
 
-def _resize_matrix(pixels: NDArray[np.uint8], scale: geometry.Scale, cut: geometry.Window, box: Box) -> Pixels:
+def _resize_matrix(pixels: Uint8, scale: geometry.Scale, cut: geometry.Window, box: Box) -> Pixels:
     height, width = pixels.shape[:2]
     step = scale.step
     antialias = step.antialias and step.filter != "nearest"
@@ -196,7 +197,7 @@ def _reduce(image: Image.Image, scale: geometry.Scale) -> tuple[Image.Image, Box
     return image.reduce((across, down)), box
 
 
-def _to_tensor(spec: ImageSpec, pixels: NDArray[np.uint8], outer: geometry.Window | None) -> Array:
+def _to_tensor(spec: ImageSpec, pixels: Uint8, outer: geometry.Window | None) -> Array:
     height, width, channels = pixels.shape
     table = levels.table(spec)
     top = left = 0
@@ -230,7 +231,7 @@ def _to_tensor(spec: ImageSpec, pixels: NDArray[np.uint8], outer: geometry.Windo
     return tensor
 
 
-def _mask(spec: ImageSpec, pixels: NDArray[np.uint8], outer: geometry.Window | None, where: Geometry) -> Array:
+def _mask(spec: ImageSpec, pixels: Uint8, outer: geometry.Window | None, where: Geometry) -> Array:
     height, width = (pixels.shape[0], pixels.shape[1]) if outer is None else (outer.height, outer.width)
     mask = np.zeros((1, height, width), np.int64)
     bottom, right = where.content_top + where.content_height, where.content_left + where.content_width

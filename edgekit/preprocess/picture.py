@@ -1,28 +1,24 @@
-"""From what a user passes as an image to pixels: checked before they are decoded, oriented, in the right colours.
-
-`Frame` costs no import of numpy or Pillow; they are imported when something is decoded.
-"""
+"""From what a user passes as an image to pixels: checked before they are decoded, oriented, in the right colours."""
 
 from __future__ import annotations
 
 import os
 import stat
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import EdgekitError, InputError
 from edgekit.manifest import Limits
 from edgekit.preprocess import container, geometry
+from edgekit.preprocess.frame import CHANNELS, Frame
 from edgekit.records import Record
 from edgekit.specs.image import ImageSpec, Resize
 
 if TYPE_CHECKING:
     from PIL.Image import Image as PillowImage
 
-Order = Literal["rgb", "bgr", "grey", "rgba", "bgra"]
 Box = tuple[float, float, float, float]
 
-CHANNELS: dict[str, int] = {"rgb": 3, "bgr": 3, "grey": 1, "rgba": 4, "bgra": 4}
 _EXPECTED = "a path, bytes, a PIL image, an array (H, W, 3) or (H, W) of uint8, or a Frame"
 _ONE_FILE = "name one picture file that you may read"
 _REDUCTIONS = (8, 4, 2)
@@ -34,16 +30,6 @@ _TO_UINT8 = {
 
 SIDE_LIMIT_PIXELS = 65535
 """What a JPEG file can hold; it bounds the weights of resampling, which grow with the side."""
-
-
-class Frame(Record):
-    """Pixels in memory whose channels are not RGB: uint8 (H, W, channels), or (H, W) for grey."""
-
-    array: Any
-    order: Order
-
-    def __init__(self, array: Any, order: Order) -> None:
-        super().__init__(array=array, order=order)
 
 
 class Picture(Record):
@@ -168,13 +154,15 @@ def _open(spec: ImageSpec, data: bytes, form: container.Format, name: str, limit
     if form == "JPEG":
         from PIL.JpegImagePlugin import JpegImageFile
 
-        data, orientation = container.strip_jpeg(data)
-        image = JpegImageFile(BytesIO(data))
+        stripped = container.strip_jpeg(data)
+        orientation = stripped.orientation
+        image = JpegImageFile(BytesIO(stripped.data))
     elif form == "PNG":
         from PIL.PngImagePlugin import PngImageFile
 
-        data, orientation = container.strip_png(data)
-        image = PngImageFile(BytesIO(data))
+        stripped = container.strip_png(data)
+        orientation = stripped.orientation
+        image = PngImageFile(BytesIO(stripped.data))
     elif form == "BMP":
         from PIL.BmpImagePlugin import BmpImageFile
 
