@@ -22,8 +22,8 @@ from PIL import __version__ as pillow_version
 from edgekit.errors import EdgekitError
 from edgekit.preprocess import audio as audio_pipeline
 from edgekit.preprocess import image, picture, sound
-from edgekit.preprocess.frame import Frame
 from edgekit.preprocess import text as text_pipeline
+from edgekit.preprocess.frame import Frame
 from edgekit.records import dump
 from edgekit.specs.audio import AudioSpec, Resample, Windows
 from edgekit.specs.image import Align, ImageSpec

@@ -149,4 +149,4 @@ def test_generated_unicode_never_breaks(shared: Path) -> None:
         expected = reference.encode(line)
         assert arrays["input_ids"][0].tolist() == expected.ids
         assert arrays["attention_mask"][0].tolist() == expected.attention_mask
-        assert tokens[0].encoding.offsets == expected.offsets
+        assert tokens[0].encode().offsets == expected.offsets

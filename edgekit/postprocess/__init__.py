@@ -87,7 +87,7 @@ def _entities(spec: post.Entities, labels: list[str], tokenizer: bytes) -> Finis
 
     def finish(values: Mapping[str, Any], contexts: Mapping[str, Any]) -> Fields:
         text, tokens = contexts[spec.text]
-        found = find_entities(spec, values[spec.value], text, tokens.encoding, labels, words)
+        found = find_entities(spec, values[spec.value], text, tokens.encode(), labels, words)
         return results.Entities, {"entities": found}
 
     return finish

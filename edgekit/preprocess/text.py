@@ -10,6 +10,7 @@ import numpy as np
 from edgekit.arrays import Array
 from edgekit.errors import BackendError, BundleError, InputError
 from edgekit.manifest import Limits
+from edgekit.preprocess.word_memory import remember_words
 from edgekit.specs.text import CharacterCodes, TextSpec, TokenizerFile
 
 if TYPE_CHECKING:
@@ -19,11 +20,14 @@ Codes = Sequence[int]
 
 
 class Tokens(NamedTuple):
-    """One text's ids before padding; offsets are character ranges in the text, where the tokenizer gives them."""
+    """One text's ids before padding.
+
+    encode: makes the library's own encoding of the text, which knows the characters of each token; None without one.
+    """
 
     ids: Codes
     type_ids: Codes
-    encoding: Encoding | None
+    encode: Callable[[], Encoding] | None
 
 
 Encode = Callable[[str], Tokens]
@@ -58,10 +62,14 @@ def _tokenizer_encoder(spec: TextSpec, tokenizer: Tokenizer, file: TokenizerFile
         except Exception as error:  # the library raises plain Exception
             raise BundleError(f"max_length {spec.max_length}: {error}") from None
     special = file.add_special_tokens
+    remembered = remember_words(tokenizer, special, spec.max_length)
 
     def encode(text: str) -> Tokens:
+        known = remembered(text) if remembered else None
+        if known is not None:
+            return Tokens(*known, lambda: tokenizer.encode(text, add_special_tokens=special))
         encoding = tokenizer.encode(text, add_special_tokens=special)
-        return Tokens(encoding.ids, encoding.type_ids, encoding)
+        return Tokens(encoding.ids, encoding.type_ids, lambda: encoding)
 
     return encode
 
