@@ -6,6 +6,7 @@ Truth: golden/make_hub_golden.py ran it on the same numbers; CTC cases are liter
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from edgekit.postprocess import finisher
 from edgekit.postprocess.dense import segment
 from edgekit.postprocess.scores import ranked
 from edgekit.preprocess.sound import Sound
+from edgekit.preprocess.text import Tokens
 from edgekit.specs import post
 from edgekit.specs.image import Geometry
 
@@ -126,7 +128,7 @@ def test_entities(aggregation: str) -> None:
     for case in TASKS["entities"]:
         encoding = tokenizer.encode(case["text"])
         assert encoding.ids == case["ids"]
-        tokens = type("Tokens", (), {"encoding": encoding})
+        tokens = Tokens(encoding.ids, encoding.type_ids, partial(tokenizer.encode, case["text"]))
         logits = np.pad(np.array([case["logits"]], np.float32), ((0, 0), (0, 3), (0, 0)))  # padded on the right
         kind, fields = finish({"logits": logits}, {"text": (case["text"], tokens)})
         made = kind(timings={}, **fields).to_dict()["entities"]
