@@ -109,6 +109,7 @@ def _image() -> ImageSpec:
                 shrink_only=False,
                 filter="bicubic",
                 antialias=True,
+                coordinates="half_pixel",
                 arithmetic="pillow",
             ),
             Crop(step="crop", height=224, width=224, fraction=0.0, rounding="floor", fill=0.0),

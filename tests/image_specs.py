@@ -35,6 +35,7 @@ def resize(mode: str, height: int, width: int, **changes: Any) -> Resize:
         "shrink_only": False,
         "filter": "bicubic",
         "antialias": True,
+        "coordinates": "half_pixel",
         "arithmetic": "pillow",
     }
     return Resize(**{**fields, **changes})

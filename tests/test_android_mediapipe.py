@@ -101,52 +101,33 @@ def sized(predictor: Predictor, pixels: np.ndarray) -> np.ndarray:
 def test_mobilenet_in_image_classifier(
     python: str, shared: Path, mobilenet: tuple[Predictor, Path], tmp_path: Path
 ) -> None:
-    """On every photo, at the model's size, the same top label and the same scores as edgekit.predict."""
+    """On every photo, at the model's size, the same scores as edgekit.predict, so the same top label but for a tie."""
     predictor, graph = mobilenet
     pictures = [sized(predictor, pixels) for pixels in photos(shared).values()]
     answers = ask(python, "classify_images", model=str(graph), arrays=saved(pictures, tmp_path))["answer"]
     for pixels, picture, theirs in zip(photos(shared).values(), pictures, answers):
         whole, small = predictor.predict(image=pixels), predictor.predict(image=picture)
         assert whole.scores == small.scores
-        assert next(iter(theirs)) == whole.label
+        assert max(theirs.values()) == pytest.approx(whole.score, abs=1e-6)
         for label, score in whole.scores.items():
             assert theirs[label] == pytest.approx(score, abs=1e-6)
 
 
-def corner_samples(pixels: np.ndarray, size: int) -> np.ndarray:
-    """What MediaPipe makes of a picture: pixel i is the bilinear sample at i times the scale, without averaging."""
-
-    def places(count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        at = np.arange(size) * count / size
-        low = np.floor(at).astype(int)
-        return low, np.minimum(low + 1, count - 1), at - low
-
-    top, bottom, down = places(pixels.shape[0])
-    left, right, across = places(pixels.shape[1])
-    real = pixels.astype(np.float64)
-    down, across = down[:, None, None], across[None, :, None]
-    upper = real[top][:, left] * (1 - across) + real[top][:, right] * across
-    lower = real[bottom][:, left] * (1 - across) + real[bottom][:, right] * across
-    return np.rint(upper * (1 - down) + lower * down).astype(np.uint8)
-
-
-def test_mediapipes_own_resize_is_what_the_metadata_cannot_say(
+def test_mobilenet_in_image_classifier_on_whole_photos(
     python: str, shared: Path, mobilenet: tuple[Predictor, Path], tmp_path: Path
 ) -> None:
-    """Whole photos: 4 of 7 labels as predict's. Resized as MediaPipe does it, 7 of 7: nothing else is different."""
+    """7 of 7 photos at their own size have the top label of edgekit.predict: the recipe's resize is MediaPipe's.
+
+    Scores are within 0.03: MediaPipe's OpenCV takes places to a 32nd of a pixel.
+    """
     predictor, graph = mobilenet
-    pictures = photos(shared)
-    answers = ask(python, "classify_images", model=str(graph), arrays=saved(list(pictures.values()), tmp_path))[
-        "answer"
-    ]
-    same = 0
-    for pixels, theirs in zip(pictures.values(), answers):
-        same += next(iter(theirs)) == predictor.predict(image=pixels).label
-        alike = predictor.predict(image=corner_samples(pixels, 128))
-        assert next(iter(theirs)) == alike.label
-        for label, score in alike.scores.items():
-            assert theirs[label] == pytest.approx(score, abs=0.07)
-    assert same >= 4
+    pictures = list(photos(shared).values())
+    answers = ask(python, "classify_images", model=str(graph), arrays=saved(pictures, tmp_path))["answer"]
+    for pixels, theirs in zip(pictures, answers, strict=True):
+        ours = predictor.predict(image=pixels)
+        assert next(iter(theirs)) == ours.label
+        for label, score in ours.scores.items():
+            assert theirs[label] == pytest.approx(score, abs=0.03)
 
 
 def test_yamnet_in_audio_classifier(python: str, shared: Path, tmp_path: Path) -> None:

@@ -53,6 +53,8 @@ def quantization(choose: random.Random, dtype: str, scales: tuple[float, ...]) -
 def drawn_image_spec(choose: random.Random) -> ImageSpec:
     """A spec of the whole space: every value of every field comes up."""
     arithmetic = choose.choice(["pillow", "pillow", "pillow_fused", "matrix"])
+    filter_name, antialias = choose.choice(FILTERS), arithmetic != "matrix" or choose.random() < 0.5
+    asymmetric = filter_name == "bilinear" and not antialias and choose.random() < 0.5
     mode = choose.choice(["stretch", "shortest_edge", "longest_edge", "fit", "cover", "least_change", "thumbnail"])
     height = choose.choice([7, 28, 64, 100, 224])
     width = height if mode in ("shortest_edge", "longest_edge") else choose.choice([7, 28, 64, 100, 224])
@@ -61,9 +63,10 @@ def drawn_image_spec(choose: random.Random) -> ImageSpec:
             mode,
             height,
             width,
-            filter=choose.choice(FILTERS),
+            filter=filter_name,
             arithmetic=arithmetic,
-            antialias=arithmetic != "matrix" or choose.random() < 0.5,
+            antialias=antialias,
+            coordinates="asymmetric" if asymmetric else "half_pixel",
             rounding=choose.choice(["floor", "nearest_even", "nearest_away", "ceil"]),
             multiple_of=choose.choice([1, 1, 8]),
             shrink_only=choose.random() < 0.2,

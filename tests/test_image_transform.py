@@ -116,6 +116,29 @@ def test_without_antialiasing_it_is_opencvs_and_tensorflows_linear() -> None:
         assert np.array_equal(run(cut, picture(7, height, width)), part)
 
 
+def test_asymmetric_coordinates_are_onnx_runtimes() -> None:
+    """ONNX's Resize, `linear` and `asymmetric`, up and down: within 0.51 of its result, whose places are float32."""
+    import onnxruntime
+    from onnx import TensorProto, helper
+
+    for number, ((height, width), (new_height, new_width)) in enumerate(
+        [((40, 60), (16, 16)), ((31, 17), (9, 30)), ((20, 20), (33, 47)), ((480, 640), (128, 128)), ((9, 5), (9, 11))]
+    ):
+        node = helper.make_node(
+            "Resize", ["x", "", "", "size"], ["y"], mode="linear", coordinate_transformation_mode="asymmetric"
+        )
+        size = helper.make_tensor("size", TensorProto.INT64, [4], [1, 3, new_height, new_width])
+        ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, None, None]) for name in "xy"]
+        graph = helper.make_graph([node], "resize", ports[:1], ports[1:], [size])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8)
+        source = picture(number, height, width)
+        planes = source.transpose(2, 0, 1)[None].astype(np.float32)
+        (expected,) = onnxruntime.InferenceSession(model.SerializeToString()).run(None, {"x": planes})
+        plain = {"filter": "bilinear", "antialias": False, "arithmetic": "matrix", "coordinates": "asymmetric"}
+        found = run(levels_spec(resize("stretch", new_height, new_width, **plain)), source).astype(np.float64)
+        assert np.abs(found - expected[0].transpose(1, 2, 0)).max() <= 0.51, (height, width)
+
+
 def test_scaled_decode_is_near_the_exact_one(shared: Path) -> None:
     """At least 2 x the target is decoded: mean <= 0.45 (0.8 at 1/8), all within 10 of 255; upright and turned."""
     for path in sorted((shared / "data" / "photos").glob("*.jpg")):
@@ -278,6 +301,7 @@ def test_meaningless_steps_are_refused_by_key() -> None:
     normalized = pad("size", 8, 8, stage="normalized")
     for key, make in {
         "antialias": lambda: plain.replace(antialias=False),
+        "coordinates": lambda: plain.replace(coordinates="asymmetric"),
         "longest": lambda: plain.replace(longest=9),
         "width": lambda: plain.replace(mode="shortest_edge", width=9),
         "height": lambda: plain.replace(height=0),

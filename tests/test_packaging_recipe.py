@@ -67,6 +67,9 @@ def test_bgr_instead_of_rgb_is_refused(tmp_path: Path, shared: Path) -> None:
     recipe = tmp_path / "m" / "recipe.toml"
     recipe.parent.mkdir()
     text = (ROOT / "models/mobilenet-v1-128/recipe.toml").read_text("utf-8")
+    tensorflows = 'antialias = false\ncoordinates = "asymmetric"\narithmetic = "matrix"'
+    assert tensorflows in text
+    text = text.replace(tensorflows, 'antialias = true\ncoordinates = "half_pixel"\narithmetic = "pillow"')
     from PIL import Image
 
     photo = shared / "data/photos/parrot.jpg"

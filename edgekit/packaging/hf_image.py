@@ -273,6 +273,7 @@ def _resize(
         shrink_only=False,
         filter=how,  # type: ignore[arg-type]  # one of FILTERS
         antialias=True,
+        coordinates="half_pixel",
         arithmetic="pillow",
     )
 

@@ -207,6 +207,7 @@ def _steps(height: int, width: int, ask: Questions) -> tuple[Resize | Crop, ...]
         shrink_only=False,
         filter=name,  # type: ignore[arg-type]  # one of the choices
         antialias=True,
+        coordinates="half_pixel",
         arithmetic="pillow",
     )
     crop = Crop(step="crop", height=height, width=width, fraction=0.0, rounding="floor", fill=0.0)

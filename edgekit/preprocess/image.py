@@ -133,8 +133,14 @@ def _resize_matrix(pixels: Uint8, scale: geometry.Scale, cut: geometry.Window, b
     height, width = pixels.shape[:2]
     step = scale.step
     antialias = step.antialias and step.filter != "nearest"
-    rows = Axis(height, scale.height, cut.top, cut.top + cut.height, (box[1], box[3]), step.filter, antialias)
-    columns = Axis(width, scale.width, cut.left, cut.left + cut.width, (box[0], box[2]), step.filter, antialias)
+
+    def axis(length: int, new_length: int, start: int, count: int, shown: tuple[float, float]) -> Axis:
+        scale_by = (shown[1] - shown[0]) / new_length
+        shift = 0.5 - 0.5 * scale_by if step.coordinates == "asymmetric" else 0.0
+        return Axis(length, new_length, start, start + count, shown, step.filter, antialias, shift)
+
+    rows = axis(height, scale.height, cut.top, cut.height, (box[1], box[3]))
+    columns = axis(width, scale.width, cut.left, cut.width, (box[0], box[2]))
     return resample(pixels, rows, columns)
 
 
@@ -182,7 +188,7 @@ def _resize_needed_rows(
 ) -> Image.Image:
     columns = (0.0, float(image.height))
     last_row = cut.top + cut.height - 1
-    axis = Axis(image.height, scale.height, cut.top, last_row + 1, columns, scale.step.filter, True)
+    axis = Axis(image.height, scale.height, cut.top, last_row + 1, columns, scale.step.filter, True, 0.0)
     low, high = reach(axis, cut.top)[0], reach(axis, last_row)[1]
     middle = image.resize((scale.width, high - low), how, box=(0, low, image.width, high))
     tall = Image.new(image.mode, (cut.width, image.height))

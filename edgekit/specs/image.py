@@ -37,6 +37,9 @@ class Resize(Record):
     shrink_only: never enlarge.
     antialias: false samples without the support growing on reduction: TensorFlow's and OpenCV's half-pixel
         bilinear (needs `matrix`, or `nearest`).
+    coordinates: where output i lies in the input, s being the scale (ONNX's names for it): `half_pixel` (i + 0.5) s,
+        the middle of a pixel being at 0.5; `asymmetric` pixel i s, TensorFlow 1's and MediaPipe's bilinear (needs
+        `bilinear` and antialias = false).
     arithmetic: `pillow` is the installed Pillow's own fixed-point resampling, to the bit; `pillow_fused` computes
         only what a following crop keeps, at most 1 of 255 away; `matrix` is float32 products rounded to 0-255 once,
         for frames: most pixels within 1, hard edges under bicubic and lanczos up to 13.
@@ -52,6 +55,7 @@ class Resize(Record):
     shrink_only: bool
     filter: Filter
     antialias: bool
+    coordinates: Literal["half_pixel", "asymmetric"]
     arithmetic: Literal["pillow", "pillow_fused", "matrix"]
 
     def check(self) -> None:
@@ -64,6 +68,8 @@ class Resize(Record):
             raise ManifestError("longest", f"caps shortest_edge only, mode is {self.mode}")
         if not self.antialias and self.filter != "nearest" and self.arithmetic != "matrix":
             raise ManifestError("antialias", f"{self.arithmetic} always averages on reduction; false needs matrix")
+        if self.coordinates == "asymmetric" and (self.antialias or self.filter != "bilinear"):
+            raise ManifestError("coordinates", "asymmetric needs filter bilinear and antialias false")
 
 
 class Crop(Record):

@@ -62,6 +62,7 @@ public final class ImageSpec extends InputSpec {
         final boolean shrinkOnly;
         final String filter;
         final boolean antialias;
+        final boolean asymmetric;
         final String arithmetic;
         final double fraction;
         final double[] fill;
@@ -95,6 +96,7 @@ public final class ImageSpec extends InputSpec {
                     ? f.choice("filter", "nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
                     : null;
             antialias = resize && f.flag("antialias");
+            asymmetric = resize && f.choice("coordinates", "half_pixel", "asymmetric").equals("asymmetric");
             arithmetic = resize ? f.choice("arithmetic", "pillow", "pillow_fused", "matrix") : null;
             fraction = crop ? f.real("fraction") : 0;
             fill = crop ? new double[] {f.real("fill")} : pad ? f.reals("fill") : null;

@@ -87,6 +87,7 @@ final class ImageTransform {
                     scale.width,
                     step.filter,
                     step.antialias,
+                    step.asymmetric,
                     cut.top,
                     cut.left,
                     cut.height,

@@ -64,13 +64,22 @@ final class Resampling {
     }
 
     private static Weights weights(
-            String filter, int size, double from, double to, int newSize, int start, int stop, boolean antialias) {
+            String filter,
+            int size,
+            double from,
+            double to,
+            int newSize,
+            int start,
+            int stop,
+            boolean antialias,
+            boolean asymmetric) {
         double scale = (to - from) / newSize;
+        double shift = asymmetric ? 0.5 - 0.5 * scale : 0.0;
         double stretch = antialias ? Math.max(scale, 1.0) : 1.0;
         double support = support(filter) * stretch;
         Weights made = new Weights(stop - start);
         for (int output = start; output < stop; output++) {
-            double center = from + (output + 0.5) * scale;
+            double center = from + (output + 0.5) * scale + shift;
             int first = Math.max((int) (center - support + 0.5), 0);
             int last = Math.min((int) (center + support + 0.5), size);
             if (!antialias) {
@@ -133,10 +142,10 @@ final class Resampling {
         boolean columnsChange = width != picture.width || left != 0 || right != width;
         boolean rowsChange = height != picture.height || top != 0 || bottom != height;
         Weights across = columnsChange
-                ? weights(filter, picture.width, left, left + (right - left), width, 0, width, true)
+                ? weights(filter, picture.width, left, left + (right - left), width, 0, width, true, false)
                 : null;
         Weights down = rowsChange
-                ? weights(filter, picture.height, top, top + (bottom - top), height, 0, height, true)
+                ? weights(filter, picture.height, top, top + (bottom - top), height, 0, height, true, false)
                 : null;
         boolean widthFirst = !columnsFirst(picture, height, width);
         if (widthFirst) {
@@ -246,7 +255,16 @@ final class Resampling {
 
     /** The part (top, left, tall, wide) of the picture scaled to (height, width), by float32 weights. */
     static Pixels matrix(
-            Pixels picture, int height, int width, String filter, boolean antialias, int top, int left, int tall, int wide) {
+            Pixels picture,
+            int height,
+            int width,
+            String filter,
+            boolean antialias,
+            boolean asymmetric,
+            int top,
+            int left,
+            int tall,
+            int wide) {
         if (filter.equals("nearest")) {
             int[] rows = nearest(picture.height, 0, picture.height, height);
             int[] columns = nearest(picture.width, 0, picture.width, width);
@@ -255,8 +273,8 @@ final class Resampling {
                     java.util.Arrays.copyOfRange(rows, top, top + tall),
                     java.util.Arrays.copyOfRange(columns, left, left + wide));
         }
-        Weights down = weights(filter, picture.height, 0, picture.height, height, top, top + tall, antialias);
-        Weights across = weights(filter, picture.width, 0, picture.width, width, left, left + wide, antialias);
+        Weights down = weights(filter, picture.height, 0, picture.height, height, top, top + tall, antialias, asymmetric);
+        Weights across = weights(filter, picture.width, 0, picture.width, width, left, left + wide, antialias, asymmetric);
         int channels = picture.channels;
         int stride = picture.width * channels;
         byte[] made = new byte[tall * wide * channels];
