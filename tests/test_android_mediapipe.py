@@ -162,6 +162,24 @@ def test_embedder_takes_no_grey_picture(python: str, tmp_path: Path) -> None:
     assert refused == {"error": "Only RGB color space is supported for now."}
 
 
+def test_tridigits_image_tower_in_image_embedder(python: str, shared: Path, tmp_path: Path) -> None:
+    """Its colour form: edgekit's embedding of digits and of colours; whole photos, resized by each, by their cosine."""
+    draft = read_recipe(known_recipes()["tridigit-picture"], None, find_target("android-arm64"), [], quiet)
+    predictor, graphs = packaged(draft, tmp_path)
+    digits = np.load(shared / "data/tridigit/mnist_t10k_first8000.npz")["images"][7000:7100]
+    colours = list(np.random.default_rng(3).integers(0, 256, (20, 28, 28, 3), np.uint8))
+    whole = list(photos(shared).values())
+    pictures = [*np.repeat(digits[..., None], 3, axis=3), *colours, *whole]
+    with predictor:
+        answers = ask(python, "embed_images", model=str(graphs["image"]), arrays=saved(pictures, tmp_path))["answer"]
+        for picture, theirs in zip(pictures, answers, strict=True):
+            ours = predictor.predict(image=picture).embedding
+            if picture.shape == (28, 28, 3):
+                assert np.abs(np.asarray(theirs) - ours).max() <= 1e-5 * float(np.abs(ours).max())
+            cosine = ours @ theirs / (np.linalg.norm(ours) * np.linalg.norm(theirs))
+            assert cosine >= 0.999
+
+
 def test_colour_tower_in_image_embedder(python: str, shared: Path, tmp_path: Path) -> None:
     """A tower with three channels, packaged the same way, gives edgekit's embedding of every photo."""
     source = shared / "models/coral/mobilenet_v1_1.0_224_quant_embedding_extractor.tflite"

@@ -177,6 +177,21 @@ def test_yamnet_packages_by_its_own_metadata(shared: Path, tmp_path: Path) -> No
         assert predictor.predict(audio=str(shared / "models/yamnet/speech.wav")).label == "Speech"
 
 
+def test_tridigits_colour_tower_gives_its_embedding(shared: Path, tmp_path: Path) -> None:
+    """Of 200 digits drawn in grey, tridigit-picture gives the numbers that tridigit's image tower gives."""
+    from packing import TRIDIGIT
+
+    images = np.load(shared / "data/tridigit/mnist_t10k_first8000.npz")["images"][7000:7200]
+    pack(TRIDIGIT / "recipe.toml", tmp_path / "grey.edgekit", "tflite-fp32")
+    pack(TRIDIGIT.parent / "tridigit-picture" / "recipe.toml", tmp_path / "colour.edgekit", "tflite-fp32")
+    with load(tmp_path / "grey.edgekit") as grey, load(tmp_path / "colour.edgekit") as colour:
+        for image in images:
+            _, values = grey.trace(image=image)
+            expected = values["image_embeds"][0]
+            got = colour.predict(image=np.repeat(image[..., None], 3, axis=2)).embedding
+            assert np.abs(got - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
 def test_tridigit_reaches_its_figures(shared: Path, tmp_path: Path) -> None:
     """Image to text >= 0.99 on MNIST 7000-7999, audio to text >= 0.99 on takes 0-2, int8 within 0.01: by edgekit."""
     from packing import TRIDIGIT, WORDS
