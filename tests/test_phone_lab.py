@@ -249,6 +249,24 @@ def test_a_profile_survives_a_silent_cut(
         assert edgekit("profile", "tridigit", "--on", address, "--runner", RUNNER, option).returncode == 4
 
 
+def test_a_source_that_is_not_deployed_is_profiled_and_leaves_nothing(
+    connected: Callable[..., tuple[LabDevice, str]], bundles: dict[str, Path], tmp_path: Path
+) -> None:
+    """A bundle by its path is brought under a name of its own: a whole report, then nothing of it is left."""
+    phone, address = connected()
+    file = tmp_path / "report.json"
+    words = ("--on", address, "--runner", RUNNER, *QUICK, "--no-operators", "--json", file)
+    done = edgekit("profile", bundles["amd64"], *words)
+    assert done.returncode == 0, done.stderr
+    report = load_report(file.read_bytes(), "report")
+    assert report.complete
+    assert len(report.cells) == 4
+    assert edgekit("status", address, "tridigit").returncode != 0
+    home = phone.root / HOME
+    left = [str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()]
+    assert [name for name in left if "releases/" in name or "profiles/" in name] == []
+
+
 def test_the_only_attached_phone_needs_no_serial(
     connected: Callable[..., tuple[LabDevice, str]],
     new_phone: Callable[..., LabDevice],  # noqa: F811
