@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from functools import partial
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgekit import batch, clock, flow, results
+from edgekit import clock, flow, results
 from edgekit.arrays import Array
 from edgekit.bundle import BundleDirectory, open_bundle
 from edgekit.errors import ClosedError, InputError
 from edgekit.inputs import Prepare, Prepared, preparer
 from edgekit.manifest import GraphSpec, Manifest
-from edgekit.postprocess import Fields, finisher
+from edgekit.postprocess import Fields, Finish, finisher
 from edgekit.runtimes.checks import check_ports
 from edgekit.runtimes.graph import Graph, Settings
 from edgekit.runtimes.loading import confirmed, load_graph, load_with_fallback, load_workers
@@ -27,7 +26,8 @@ if TYPE_CHECKING:
 
 Answer = Callable[[Mapping[str, Any], clock.Lap, dict[str, Array]], Fields]
 """From what was given to the result's fields; the values of the flow are added to the last argument."""
-AnswerBatch = Callable[[Sequence[Mapping[str, Any]]], "list[results.Result]"]
+Together = tuple[Callable[[dict[str, Array], clock.Lap], None], Finish]
+"""How the rows of a batch are run, and how one row's values become a result."""
 OpenGraph = Callable[[GraphSpec, str], Graph]
 """A graph of the manifest, its file verified at this path, loaded somewhere else than in this process."""
 
@@ -137,7 +137,7 @@ class Predictor:
                 keyword: preparer(spec, limits, self.read) for keyword, spec in self.manifest.inputs.items()
             }
             self._writer = self._open_writer()
-            self._answer, self._answer_batch = self._answerers(text_memory)
+            self._answer, self._together = self._answerers(text_memory)
         except BaseException:
             self.close()
             raise
@@ -189,17 +189,17 @@ class Predictor:
 
         return Writer(self.manifest, self.manifest.generation, self._graphs, self._prepare, run, self.read)
 
-    def _answerers(self, text_memory: int) -> tuple[Answer, AnswerBatch]:
-        """How one predict is answered, and how a batch is."""
+    def _answerers(self, text_memory: int) -> tuple[Answer, Together | None]:
+        """How one predict is answered, and how the rows of a batch are, None where each item runs by itself."""
         spec = self.manifest.postprocess
         if isinstance(spec, Generated):
-            return _unanswered, partial(batch.one_by_one, self._answer_one)
+            return _unanswered, None
         if isinstance(spec, (Similarity, Embeddings)):
             from edgekit.sides import Sides
 
             candidates = self.manifest.limits.candidates
             sides = Sides(spec, self._run, candidates=candidates, text_memory=text_memory)
-            return sides.answer, partial(batch.one_by_one, self._answer_one)
+            return sides.answer, None
         wanted, finish = finisher(spec, self.read)
 
         def answer(given: Mapping[str, Any], lap: clock.Lap, seen: dict[str, Array]) -> Fields:
@@ -215,8 +215,8 @@ class Predictor:
             flow.run(self._plan(values, wanted), values, lap)
 
         if any(graph.state for graph in self.manifest.graphs):  # rows of one run are one sequence there
-            return answer, partial(batch.one_by_one, self._answer_one)
-        return answer, partial(batch.together, self._prepare_checked, together, finish)
+            return answer, None
+        return answer, (together, finish)
 
     def _answer_one(self, item: Mapping[str, Any]) -> results.Result:
         return self._predict(item, {})
@@ -272,7 +272,12 @@ class Predictor:
                 f"predict_batch: expected a list of items, got {type(items).__name__}",
                 hint="each item is the keywords of one predict: [{'image': 'a.jpg'}, {'image': 'b.jpg'}]",
             )
-        return self._answer_batch([_checked_item(index, item) for index, item in enumerate(items)])
+        from edgekit import batch  # most apps never come here
+
+        checked = [_checked_item(index, item) for index, item in enumerate(items)]
+        if self._together is None:
+            return batch.one_by_one(self._answer_one, checked)
+        return batch.together(self._prepare_checked, *self._together, checked)
 
     def stream(self) -> Stream:
         """A stream that feeds the bundle's one input piece by piece and keeps state in between.
