@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import edgekit
 from edgekit.bundle import BundleDirectory, write_bundle
 from edgekit.errors import IntegrityError
 from edgekit.manifest import GraphSpec
+from edgekit.runtimes import optimised
 from edgekit.specs.post import Raw
 from edgekit.specs.tensor import Port, TensorInput
 
@@ -146,3 +149,39 @@ def test_other_runtimes_forms_of_the_same_graph_go(bundle: Path, cache: Path) ->
     entry.rename(old)
     answer(bundle)
     assert entries(cache) == [entry]
+
+
+def test_all_that_is_kept_is_bounded_and_the_longest_unused_goes(
+    bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Room for two graphs and a half: of three, the one whose last load is longest ago goes, and is made again."""
+    answer(bundle)
+    (first,) = entries(cache)
+    size_bytes = sum(p.stat().st_size for p in first.iterdir())
+    monkeypatch.setattr(optimised, "ALL_BYTES", int(2.5 * size_bytes))
+    others = []
+    for place in ("a", "b"):
+        other = cache / "graphs" / f"{place * 32}{first.name[32:]}"
+        shutil.copytree(first, other)
+        others.append(other)
+    os.utime(others[0], ns=(1, 1))
+    os.utime(others[1], ns=(2, 2))
+    os.utime(first, ns=(0, 0))
+    answer(bundle)  # used: now the youngest
+    assert len(entries(cache)) == 3
+    optimised.trust(others[1])
+    assert entries(cache) == sorted([first, others[1]])
+    assert answer(bundle) == answer(bundle)
+
+
+def test_a_cache_that_may_only_be_read_is_used(bundle: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The system refuses to note that an entry was used: it serves, and stays as it is."""
+    expected = answer(bundle)
+    before = facts(entries(cache)[0])
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise PermissionError(30, "Read-only file system")
+
+    monkeypatch.setattr("os.utime", refuse)
+    assert answer(bundle) == expected
+    assert facts(entries(cache)[0]) == before

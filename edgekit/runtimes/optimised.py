@@ -3,7 +3,8 @@
     <cache>-onnxruntime-<version>-<cpu>/graph.onnx, graph.data
 
 `cache` names the graph by the digest of its bytes. An entry is used only while its files are, by device, inode, size
-and times, those that were written here; anything else is thrown away and made again. Nothing here ever fails a load.
+and times, those that were written here; anything else is thrown away and made again. All entries together are bounded:
+those that were not used for longest go first. Nothing here ever fails a load.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from edgekit.stamps import Identity, settle, stamp_holds, write_stamp
 
 LEAST_BYTES = 1 << 18
 """Below this a graph is optimised as fast as it is looked up."""
+ALL_BYTES = 4 << 30
+"""What the entries of one folder may take together."""
 OUTSIDE_BYTES = 1024
 """Weights from this size on lie in graph.data, which is mapped and not read."""
 
@@ -59,6 +62,8 @@ def load_kept(entry: Path, options: Any, open_session: Open) -> Any:
         if stamp_holds(str(entry), entry.name, facts):
             session = open_session(str(entry / GRAPH), options)
             if _facts(entry) == facts:
+                with contextlib.suppress(OSError):  # a cache that may only be read
+                    os.utime(entry)  # used now
                 return session
     except Exception:  # whatever a damaged file makes the runtime say: the graph itself is still there
         pass
@@ -92,6 +97,7 @@ def trust(entry: Path) -> None:
         settle(facts.values())
         write_stamp(str(entry), entry.name, facts)
         _remove_others(entry)
+        _make_room(entry)
 
 
 def _saving(options: Any, folder: Path) -> Any:
@@ -127,3 +133,17 @@ def _remove_others(entry: Path) -> None:
     for other in entry.parent.glob(f"{graph}-onnxruntime-*"):
         if other != entry:
             _remove(other)
+
+
+def _make_room(newest: Path) -> None:
+    """Remove what was not used for longest until all entries fit in ALL_BYTES; the newest one stays."""
+    found = []
+    with contextlib.suppress(OSError):  # another process may be tidying as well
+        for entry in newest.parent.glob("*-onnxruntime-*"):
+            size_bytes = sum(fact[2] for fact in (_facts(entry) or {}).values())
+            found.append((entry != newest, -entry.stat().st_mtime_ns, size_bytes, entry))
+    total_bytes = 0
+    for other, _, size_bytes, entry in sorted(found):
+        total_bytes += size_bytes
+        if other and total_bytes > ALL_BYTES:
+            _remove(entry)
