@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from edgekit.arrays import Array
 from edgekit.records import Json, Record
-
-if TYPE_CHECKING:
-    from edgekit.arrays import Array
-
-else:
-    Array = Any
 
 
 class Result(Record):

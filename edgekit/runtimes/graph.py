@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import Literal, Protocol
 
+from edgekit.arrays import Array
 from edgekit.records import Record
 from edgekit.specs.tensor import Datatype, Quantization
-
-if TYPE_CHECKING:
-    from edgekit.arrays import Array
-
-else:
-    Array = Any
 
 Tensors = Mapping[str, Array]
 RuntimeName = Literal["onnxruntime", "litert"]

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from edgekit.arrays import Array
 from edgekit.errors import InputError
 from edgekit.specs.tensor import Quantization
-
-if TYPE_CHECKING:
-    from edgekit.arrays import Array
-
-else:
-    Array = Any
 
 
 def quantize(values: Array, quantization: Quantization, dtype: np.dtype[Any] | str) -> Array:
