@@ -132,15 +132,9 @@ def _resize(pixels: Pixels, scale: geometry.Scale, cut: geometry.Window, box: Bo
 def _resize_matrix(pixels: Uint8, scale: geometry.Scale, cut: geometry.Window, box: Box) -> Pixels:
     height, width = pixels.shape[:2]
     step = scale.step
-    antialias = step.antialias and step.filter != "nearest"
-
-    def axis(length: int, new_length: int, start: int, count: int, shown: tuple[float, float]) -> Axis:
-        scale_by = (shown[1] - shown[0]) / new_length
-        shift = 0.5 - 0.5 * scale_by if step.coordinates == "asymmetric" else 0.0
-        return Axis(length, new_length, start, start + count, shown, step.filter, antialias, shift)
-
-    rows = axis(height, scale.height, cut.top, cut.height, (box[1], box[3]))
-    columns = axis(width, scale.width, cut.left, cut.width, (box[0], box[2]))
+    how = step.filter, step.antialias and step.filter != "nearest", step.coordinates == "asymmetric"
+    rows = Axis(height, scale.height, cut.top, cut.top + cut.height, (box[1], box[3]), *how)
+    columns = Axis(width, scale.width, cut.left, cut.left + cut.width, (box[0], box[2]), *how)
     return resample(pixels, rows, columns)
 
 
@@ -188,7 +182,7 @@ def _resize_needed_rows(
 ) -> Image.Image:
     columns = (0.0, float(image.height))
     last_row = cut.top + cut.height - 1
-    axis = Axis(image.height, scale.height, cut.top, last_row + 1, columns, scale.step.filter, True, 0.0)
+    axis = Axis(image.height, scale.height, cut.top, last_row + 1, columns, scale.step.filter, True, False)
     low, high = reach(axis, cut.top)[0], reach(axis, last_row)[1]
     middle = image.resize((scale.width, high - low), how, box=(0, low, image.width, high))
     tall = Image.new(image.mode, (cut.width, image.height))

@@ -33,7 +33,7 @@ class Axis(NamedTuple):
     """How one side is resampled: `length` input pixels to outputs [start, stop) of `new_length`.
 
     box: the part (from, to) of the input that the new_length outputs show, in pixels.
-    shift: what is added to the middle of every output, in input pixels.
+    asymmetric: output i lies on pixel i times the scale, not in the middle of what it covers.
     """
 
     length: int
@@ -43,7 +43,7 @@ class Axis(NamedTuple):
     box: tuple[float, float]
     filter: Filter
     antialias: bool
-    shift: float
+    asymmetric: bool
 
 
 class Band(NamedTuple):
@@ -95,7 +95,9 @@ def _weights(axis: Axis) -> tuple[Int64, Float64]:
     scale = (axis.box[1] - axis.box[0]) / axis.new_length
     stretch = max(scale, 1.0) if axis.antialias else 1.0
     support = SUPPORT[axis.filter] * stretch
-    center = axis.box[0] + (np.arange(axis.start, axis.stop) + 0.5) * scale + axis.shift
+    center = axis.box[0] + (np.arange(axis.start, axis.stop) + 0.5) * scale
+    if axis.asymmetric:
+        center += 0.5 - 0.5 * scale
     first = np.minimum(np.maximum((center - support + 0.5).astype(np.int64), 0), axis.length - 1)
     last = np.maximum(np.minimum((center + support + 0.5).astype(np.int64), axis.length), first + 1)
     inputs = first[:, None] + np.arange((last - first).max())
