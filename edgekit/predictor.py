@@ -21,13 +21,12 @@ from edgekit.specs.post import Embeddings, Generated, Similarity
 from edgekit.stamps import graph_cache
 
 if TYPE_CHECKING:
+    from edgekit.batch import RunRows
     from edgekit.generation.writer import Writer
     from edgekit.stream import Stream
 
 Answer = Callable[[Mapping[str, Any], clock.Lap, dict[str, Array]], Fields]
 """From what was given to the result's fields; the values of the flow are added to the last argument."""
-Together = tuple[Callable[[dict[str, Array], clock.Lap], None], Finish]
-"""How the rows of a batch are run, and how one row's values become a result."""
 OpenGraph = Callable[[GraphSpec, str], Graph]
 """A graph of the manifest, its file verified at this path, loaded somewhere else than in this process."""
 
@@ -189,7 +188,7 @@ class Predictor:
 
         return Writer(self.manifest, self.manifest.generation, self._graphs, self._prepare, run, self.read)
 
-    def _answerers(self, text_memory: int) -> tuple[Answer, Together | None]:
+    def _answerers(self, text_memory: int) -> tuple[Answer, tuple[RunRows, Finish] | None]:
         """How one predict is answered, and how the rows of a batch are, None where each item runs by itself."""
         spec = self.manifest.postprocess
         if isinstance(spec, Generated):

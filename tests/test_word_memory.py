@@ -72,7 +72,7 @@ def test_what_the_library_must_cut_or_find_itself_is_left_to_it() -> None:
     assert remembered("a[MASK]b") is None
 
 
-def test_a_frame_with_other_types_and_several_tokens_is_learnt() -> None:
+def test_a_template_with_other_types_and_several_tokens_is_learnt() -> None:
     """Two tokens before, one after, types 1 and 2: as the library gives them."""
     tokenizer = bert()
     tokenizer.post_processor = TemplateProcessing(

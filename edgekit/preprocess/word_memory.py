@@ -24,7 +24,7 @@ PROBES = ("a b c", "a", "")
 """Texts of three, one and no words, to learn what the tokenizer puts around a text."""
 
 
-class Frame(NamedTuple):
+class Template(NamedTuple):
     """The special tokens around a text: ids and type ids before and after it, and the type id of its own tokens."""
 
     before: list[int]
@@ -44,10 +44,10 @@ def remember_words(tokenizer: Tokenizer, special: bool, longest: int) -> Remembe
     longest: texts with more tokens than this are left to the library, which knows how to cut them.
     """
     added = _added_tokens(tokenizer)
-    frame = _frame(tokenizer, special) if added is not None else None
-    if added is None or frame is None:
+    template = _template(tokenizer, special) if added is not None else None
+    if added is None or template is None:
         return None
-    before, after, types_before, types_after, own_type = frame
+    before, after, types_before, types_after, own_type = template
     most = longest - len(before) - len(after)
     memory: dict[str, list[int]] = {"": []}
 
@@ -88,7 +88,7 @@ def _added_tokens(tokenizer: Tokenizer) -> tuple[str, ...] | None:
     return tuple(token.content for token in tokens)
 
 
-def _frame(tokenizer: Tokenizer, special: bool) -> Frame | None:
+def _template(tokenizer: Tokenizer, special: bool) -> Template | None:
     """What stands around every text alike; None where it depends on the text."""
     texts = [(tokenizer.encode(p, add_special_tokens=special), _own_ids(tokenizer, p)) for p in PROBES]
     whole, own = texts[0]
@@ -97,13 +97,13 @@ def _frame(tokenizer: Tokenizer, special: bool) -> Frame | None:
         return None
     at, end = starts[0], starts[0] + len(own)
     types = whole.type_ids
-    frame = Frame(whole.ids[:at], whole.ids[end:], types[:at], types[end:], types[at])
+    template = Template(whole.ids[:at], whole.ids[end:], types[:at], types[end:], types[at])
     for other, ids in texts:
-        if other.ids != frame.before + ids + frame.after:
+        if other.ids != template.before + ids + template.after:
             return None
-        if other.type_ids != frame.types_before + [frame.own_type] * len(ids) + frame.types_after:
+        if other.type_ids != template.types_before + [template.own_type] * len(ids) + template.types_after:
             return None
-    return frame
+    return template
 
 
 def _own_ids(tokenizer: Tokenizer, text: str) -> list[int]:
