@@ -138,7 +138,7 @@ def write_at(descriptor: int, data: bytes, offset: int) -> None:
 
 def sync_descriptor(descriptor: int) -> None:
     """Wait until the file is on the medium, not only in the drive's cache (macOS needs F_FULLFSYNC for that)."""
-    import fcntl
+    import fcntl  # what only reads needs no locks, nor the time to import them
 
     full_sync = getattr(fcntl, "F_FULLFSYNC", None)
     if full_sync is not None:
