@@ -41,9 +41,9 @@ $B mount -t devtmpfs dev /dev
 for module in $($B cat /modules/order); do $B insmod /modules/$module; done
 tries=0
 while [ ! -b /dev/vda ] && [ $tries -lt 100 ]; do $B sleep 0.1; tries=$((tries + 1)); done
-$B mount -t ext4 -o errors=remount-ro /dev/vda /root
-$B mount --move /dev /root/dev
-exec $B switch_root /root ${edgelab_init:-/lib/systemd/systemd}
+$B mount -t ext4 -o errors=remount-ro /dev/vda /sysroot
+$B mount --move /dev /sysroot/dev
+exec $B switch_root /sysroot ${edgelab_init:-/lib/systemd/systemd}
 """
 
 # The kernel gives words of its command line that it does not know to the first process, as its environment.
@@ -113,7 +113,7 @@ def _module_paths(modules: Path) -> list[Path]:
 
 def _build_initrd(kernel_root: Path, target: Path) -> None:
     tree = target / "initrd"
-    for folder in ("bin", "dev", "root", "modules"):
+    for folder in ("bin", "dev", "sysroot", "modules"):
         (tree / folder).mkdir(parents=True)
     shutil.copy2(kernel_root / "usr/bin/busybox", tree / "bin/busybox")
     paths = _module_paths(next((kernel_root / "usr/lib/modules").iterdir()))
