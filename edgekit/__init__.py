@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from edgekit.apps import load_app as load_app
     from edgekit.errors import (
         BackendError as BackendError,
     )
@@ -40,12 +39,13 @@ if TYPE_CHECKING:
     )
     from edgekit.predictor import Predictor as Predictor
     from edgekit.predictor import load as load
+    from edgekit.predictor import load_app as load_app
     from edgekit.preprocess.frame import Frame as Frame
     from edgekit.results import Result as Result
 
 _HOMES = {
     "load": "edgekit.predictor",
-    "load_app": "edgekit.apps",
+    "load_app": "edgekit.predictor",
     "Predictor": "edgekit.predictor",
     "Frame": "edgekit.preprocess.frame",
     "Result": "edgekit.results",

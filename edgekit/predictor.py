@@ -1,39 +1,27 @@
-"""A loaded bundle that answers predict: load -> predict -> close."""
+"""What a user calls: load a bundle or an app, predict, close.
+
+Nothing of a bundle's machinery is imported before something is loaded (see `engine.py`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
-from edgekit import clock, flow, results
+from edgekit import clock, results
 from edgekit.arrays import Array
-from edgekit.bundle import BundleDirectory, open_bundle
 from edgekit.errors import ClosedError, InputError
-from edgekit.inputs import Prepare, Prepared, preparer
-from edgekit.manifest import GraphSpec, Manifest
-from edgekit.postprocess import Fields, Finish, finisher
-from edgekit.runtimes.checks import check_ports
-from edgekit.runtimes.graph import Graph, Settings
-from edgekit.runtimes.loading import confirmed, load_graph, load_with_fallback, load_workers
-from edgekit.specs.post import Embeddings, Generated, Similarity
-from edgekit.stamps import graph_cache
 
 if TYPE_CHECKING:
-    from edgekit.batch import RunRows
-    from edgekit.generation.writer import Writer
+    from edgekit.engine import Engine, OpenGraph
+    from edgekit.inputs import Prepared
+    from edgekit.manifest import Manifest
     from edgekit.stream import Stream
-
-Answer = Callable[[Mapping[str, Any], clock.Lap, dict[str, Array]], Fields]
-"""From what was given to the result's fields; the values of the flow are added to the last argument."""
-OpenGraph = Callable[[GraphSpec, str], Graph]
-"""A graph of the manifest, its file verified at this path, loaded somewhere else than in this process."""
 
 THREADS_LIMIT = 1024
 WORKERS_LIMIT = 64
-READ_LIMIT_BYTES = 64 << 20
-"""Of a file that is read into memory (tokenizer, labels, golden sample); graphs never are."""
 
 
 def load(
@@ -65,16 +53,44 @@ def load(
         raise InputError(
             f"providers: expected a list of names, got {providers!r}", hint="providers=['CUDAExecutionProvider']"
         )
-    bundle = open_bundle(path, verify="full" if verify == "full" else "stamp")
-    run = bundle.manifest.run
-    settings = Settings(
-        threads=run.threads if threads is None else threads,
-        spinning=run.spinning,
-        providers=tuple(providers) or run.providers,
-        cache=None,
+    from edgekit.engine import open_engine
+
+    return Predictor(
+        open_engine(path, threads=threads, verify=verify, providers=providers, text_memory=text_memory, workers=workers)
     )
-    fallback = run.fallback and not providers
-    return Predictor(bundle, settings, fallback=fallback, text_memory=text_memory, workers=workers)
+
+
+def load_app(name: str, *, root: str | PathLike[str] | None = None, threads: int | None = None) -> Predictor:
+    """The predictor of the release that the app `name` runs on this device.
+
+    It keeps its release, and the layer, until it is closed, whatever is deployed meanwhile; `is_current()` says
+    whether the app was switched:
+
+        if not clip.is_current():
+            clip.close()
+            clip = edgekit.load_app("clip")
+
+    Outside the layer (an app's own environment) nothing but the release is read, and what the bundle requires must
+    be installed. Raises BundleError where there is no such app, RuntimeMissing, and what `load` raises.
+    """
+    from edgekit.installed import app_root
+    from edgekit.releases import hold_app
+    from edgekit.requirements import refuse_unmet
+
+    held = hold_app(name, app_root(root))
+    try:
+        predictor = load(held.bundle, threads=threads)
+        if not held.in_layer:
+            try:
+                refuse_unmet(predictor.manifest.requires)
+            except BaseException:
+                predictor.close()
+                raise
+    except BaseException:
+        held.close()
+        raise
+    predictor.hold(held)
+    return predictor
 
 
 def _check_whole(name: str, value: int, least: int, most: int | None) -> None:
@@ -87,14 +103,13 @@ def _check_whole(name: str, value: int, least: int, most: int | None) -> None:
 
 def load_elsewhere(path: str | PathLike[str], open_graph: OpenGraph) -> Predictor:
     """A predictor whose graphs run where `open_graph` says, everything else here; no runtime is needed here."""
-    bundle = open_bundle(path)
-    run = bundle.manifest.run
-    settings = Settings(threads=run.threads, spinning=run.spinning, providers=(), cache=None)
-    return Predictor(bundle, settings, fallback=False, text_memory=0, workers=1, open_graph=open_graph)
+    from edgekit.engine import open_elsewhere
+
+    return Predictor(open_elsewhere(path, open_graph))
 
 
 class Hold(Protocol):
-    """What keeps a deployed release in its place while a predictor is open (see apps.load_app)."""
+    """What keeps a deployed release in its place while a predictor is open (see `load_app`)."""
 
     release: str
 
@@ -108,38 +123,13 @@ class Hold(Protocol):
 class Predictor:
     """Answers predict for one bundle; may be called from several threads; close it or use it in `with`."""
 
-    def __init__(
-        self,
-        bundle: BundleDirectory,
-        settings: Settings,
-        *,
-        fallback: bool,
-        text_memory: int,
-        workers: int,
-        open_graph: OpenGraph | None = None,
-    ) -> None:
-        self.manifest: Manifest = bundle.manifest
-        self.digest: str = bundle.digest
-        self._bundle = bundle
-        self._open_graph = open_graph
+    def __init__(self, engine: Engine) -> None:
+        self.manifest: Manifest = engine.manifest
+        self.digest: str = engine.digest
+        self._engine = engine
+        self._prepare, self._answer, self._writer = engine.prepare, engine.answer, engine.writer
         self._closed = False
         self._hold: Hold | None = None
-        self._graphs: dict[str, Graph] = {}
-        self._plans: dict[tuple[str, ...], tuple[flow.Step, ...]] = {}
-        try:
-            self._steps = {
-                spec.name: flow.wire(spec, self._load(spec, settings, fallback, workers))
-                for spec in self.manifest.graphs
-            }
-            limits = self.manifest.limits
-            self._prepare: dict[str, Prepare] = {
-                keyword: preparer(spec, limits, self.read) for keyword, spec in self.manifest.inputs.items()
-            }
-            self._writer = self._open_writer()
-            self._answer, self._together = self._answerers(text_memory)
-        except BaseException:
-            self.close()
-            raise
 
     def hold(self, hold: Hold) -> None:
         """Keep this until the predictor is closed."""
@@ -156,66 +146,7 @@ class Predictor:
 
     def read(self, name: str) -> bytes:
         """The bytes of a small file of the bundle (labels, golden samples)."""
-        return self._bundle.read(name, READ_LIMIT_BYTES)
-
-    def _load(self, spec: GraphSpec, settings: Settings, fallback: bool, workers: int) -> Graph:
-        if self._open_graph is not None:
-            graph = self._graphs[spec.name] = self._open_graph(spec, self._bundle.path_for_loading(spec.file))
-            check_ports(spec, graph.spec)
-            return graph
-        if spec.runtime == "litert":
-            settings = settings.replace(providers=())
-        data = self._bundle.path_for_loading(spec.data) if spec.data else None
-        names = [name for name in (spec.file, spec.data) if name is not None]
-        kept = graph_cache(self._bundle.path, [self.manifest.files[name].sha256 for name in names])
-        settings = settings.replace(cache=kept)
-        opener = load_with_fallback if fallback else load_graph
-        graph = load_workers(opener(spec.runtime, self._bundle.path_for_loading(spec.file), settings, data), workers)
-        self._graphs[spec.name] = graph
-        for name in names:
-            self._bundle.confirm(name)
-        confirmed(graph)
-        check_ports(spec, graph.spec)
-        return graph
-
-    def _open_writer(self) -> Writer | None:
-        if self.manifest.generation is None:
-            return None
-        from edgekit.generation.writer import Writer
-
-        def run(values: dict[str, Array], wanted: Sequence[str], lap: clock.Lap) -> None:
-            flow.run(self._plan(values, wanted), values, lap)
-
-        return Writer(self.manifest, self.manifest.generation, self._graphs, self._prepare, run, self.read)
-
-    def _answerers(self, text_memory: int) -> tuple[Answer, tuple[RunRows, Finish] | None]:
-        """How one predict is answered, and how the rows of a batch are, None where each item runs by itself."""
-        spec = self.manifest.postprocess
-        if isinstance(spec, Generated):
-            return _unanswered, None
-        if isinstance(spec, (Similarity, Embeddings)):
-            from edgekit.sides import Sides
-
-            candidates = self.manifest.limits.candidates
-            sides = Sides(spec, self._run, candidates=candidates, text_memory=text_memory)
-            return sides.answer, None
-        wanted, finish = finisher(spec, self.read)
-
-        def answer(given: Mapping[str, Any], lap: clock.Lap, seen: dict[str, Array]) -> Fields:
-            contexts: dict[str, Any] = {}
-            for keyword, value in given.items():
-                prepared = self._prepare[keyword](value, lap)
-                contexts[keyword] = prepared.context
-                seen.update(prepared.values)
-            flow.run(self._plan(seen, wanted), seen, lap)
-            return finish(seen, contexts)
-
-        def together(values: dict[str, Array], lap: clock.Lap) -> None:
-            flow.run(self._plan(values, wanted), values, lap)
-
-        if any(graph.state for graph in self.manifest.graphs):  # rows of one run are one sequence there
-            return answer, None
-        return answer, (together, finish)
+        return self._engine.read(name)
 
     def _answer_one(self, item: Mapping[str, Any]) -> results.Result:
         return self._predict(item, {})
@@ -223,9 +154,6 @@ class Predictor:
     def _prepare_checked(self, item: Mapping[str, Any], lap: clock.Lap) -> dict[str, Prepared]:
         given = {keyword: value for keyword, value in item.items() if value is not None}
         self._check(given)
-        return self._prepare_all(given, lap)
-
-    def _prepare_all(self, given: Mapping[str, Any], lap: clock.Lap) -> dict[str, Prepared]:
         return {keyword: self._prepare[keyword](value, lap) for keyword, value in given.items()}
 
     def predict(self, *, image: Any = None, text: Any = None, audio: Any = None, **named: Any) -> results.Result:
@@ -274,30 +202,17 @@ class Predictor:
         from edgekit import batch  # most apps never come here
 
         checked = [_checked_item(index, item) for index, item in enumerate(items)]
-        if self._together is None:
+        if self._engine.together is None:
             return batch.one_by_one(self._answer_one, checked)
-        return batch.together(self._prepare_checked, *self._together, checked)
+        return batch.together(self._prepare_checked, *self._engine.together, checked)
 
     def stream(self) -> Stream:
         """A stream that feeds the bundle's one input piece by piece and keeps state in between.
 
         Raises InputError for a bundle with several inputs, or one that needs the whole sound.
         """
-        from edgekit.stream import Stream, refuse_unless_streamable, taker
-
         self._check_open()
-        keyword = refuse_unless_streamable(self.manifest.inputs)
-        spec = self.manifest.postprocess
-        if isinstance(spec, (Similarity, Embeddings, Generated)):
-            raise InputError(f"a {self.manifest.task} bundle has no stream")
-        wanted, finish = finisher(spec, self.read)
-        take = taker(self.manifest.inputs[keyword], self._prepare[keyword], self.manifest.limits)
-
-        def run(values: dict[str, Array], lap: clock.Lap, states: dict[str, flow.States]) -> None:
-            self._check_open()
-            flow.run(self._plan(values, wanted), values, lap, states)
-
-        return Stream(take, run, finish)
+        return self._engine.stream(self._check_open)
 
     def _predict(self, inputs: Mapping[str, Any], seen: dict[str, Array], *, tracing: bool = False) -> results.Result:
         if self._writer is not None:
@@ -324,31 +239,10 @@ class Predictor:
         wrong = [keyword for keyword in given if keyword not in self._prepare]
         raise InputError(f"'{self.manifest.name}' takes {takes}; got {', '.join(wrong) or 'nothing'}")
 
-    def _run(self, given: Mapping[str, Any], wanted: Sequence[str], lap: clock.Lap) -> dict[str, Array]:
-        return self._flow(
-            {keyword: self._prepare[keyword](value, lap) for keyword, value in given.items()}, wanted, lap
-        )
-
-    def _flow(self, given: Mapping[str, Prepared], wanted: Sequence[str], lap: clock.Lap) -> dict[str, Array]:
-        values = {name: array for prepared in given.values() for name, array in prepared.values.items()}
-        flow.run(self._plan(values, wanted), values, lap)
-        return values
-
-    def _plan(self, values: Mapping[str, Array], wanted: Sequence[str]) -> tuple[flow.Step, ...]:
-        """The steps from these values to the wanted ones, worked out once for each set of names."""
-        key = (*values, "", *wanted)
-        steps = self._plans.get(key)
-        if steps is None:
-            graphs = flow.needed(self.manifest.graphs, values, wanted)
-            steps = self._plans[key] = tuple(self._steps[graph.name] for graph in graphs)
-        return steps
-
     def close(self) -> None:
         """Free the graphs and the bundle's descriptors; a second call does nothing."""
         self._closed = True
-        for graph in self._graphs.values():
-            graph.close()
-        self._bundle.close()
+        self._engine.close()
         if self._hold:
             self._hold.close()
 
@@ -372,7 +266,3 @@ def _checked_item(index: int, item: Any) -> Mapping[str, Any]:
         f"item {index}: expected the keywords of one predict, got {type(item).__name__}",
         hint="for example {'image': 'a.jpg'}",
     )
-
-
-def _unanswered(given: Mapping[str, Any], lap: clock.Lap, seen: dict[str, Array]) -> Fields:
-    raise InputError("this bundle's text is generated")

@@ -80,7 +80,7 @@ def test_golden_samples_on_the_jvm(packed: Path, module: Path, java: Java, tmp_p
     """The check that the instrumented test runs, on what was exported: every tensor and result within its tolerance."""
     assets = module / "src/main/assets/edgekit/tridigit"
     with load(packed) as predictor:
-        java.graphs = {spec.file: predictor._graphs[spec.name] for spec in predictor.manifest.graphs}
+        java.graphs = {spec.file: predictor._engine._graphs[spec.name] for spec in predictor.manifest.graphs}
         java.ask("load", folder=str(assets))
         answer, _ = java.ask("golden", decoded=str(module / "src/androidTest/assets/edgekit-golden/tridigit"))
     assert answer["passed"], answer["report"]

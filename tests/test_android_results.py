@@ -58,7 +58,7 @@ def answers(
     if text is not None:
         keywords["text"] = text
     with load(folder) as predictor:
-        java.graphs = {spec.file: predictor._graphs[spec.name] for spec in predictor.manifest.graphs}
+        java.graphs = {spec.file: predictor._engine._graphs[spec.name] for spec in predictor.manifest.graphs}
         java.ask("load", folder=str(folder))
         try:
             result, values = predictor.trace(**keywords)

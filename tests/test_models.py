@@ -145,7 +145,7 @@ def test_silero_carries_its_state(packed, shared: Path) -> None:
     predictor = packed("silero-vad")
     samples, rate = soundfile.read(shared / "zoo/inputs/jfk_16k.wav", dtype="float32")
     got = predictor.predict(audio=(samples, rate)).tensors["speech"].ravel()
-    path = next((Path(predictor._bundle.path)).glob("*.onnx"))
+    path = next((Path(predictor._engine._bundle.path)).glob("*.onnx"))
     session = onnxruntime.InferenceSession(str(path))
     state, context, expected = np.zeros((2, 1, 128), np.float32), np.zeros(64, np.float32), []
     for start in range(0, len(samples), 512):

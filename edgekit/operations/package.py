@@ -170,9 +170,9 @@ def is_bundle(path: Path) -> bool:
 def check(bundle: str) -> CheckReport:
     """Run the golden samples of a bundle, or of an app of this machine, here."""
     from edgekit import golden
-    from edgekit.apps import hold_app
     from edgekit.installed import BUNDLE_FOLDER, app_root
     from edgekit.predictor import load
+    from edgekit.releases import hold_app
 
     if is_path(bundle):
         with load(bundle, text_memory=0) as predictor:

@@ -15,8 +15,7 @@ if TYPE_CHECKING:
 
 def predict(bundle: str, *, image: str | None, audio: str | None, texts: Sequence[str]) -> Result:
     """One predict; several texts are candidates, and so is one text beside an image or a sound."""
-    from edgekit.apps import load_app
-    from edgekit.predictor import load
+    from edgekit.predictor import load, load_app
 
     with load(bundle) if is_path(bundle) else load_app(bundle) as predictor:
         return predictor.predict(image=image, audio=audio, text=text_argument(texts))

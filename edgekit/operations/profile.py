@@ -113,8 +113,8 @@ def _bundles(
     answers: Mapping[str, str],
 ) -> dict[str, str]:
     """Bundle paths by variant, packaged for this machine where the source is none."""
-    from edgekit.apps import current_release
     from edgekit.installed import app_root
+    from edgekit.releases import current_release
 
     if is_bundle(Path(source)):
         if variants:

@@ -105,7 +105,7 @@ def run(folder: Path) -> int:
 @contextmanager
 def _held(options: Options) -> Iterator[None]:
     """Nobody collects the releases that are measured, whatever is deployed meanwhile."""
-    from edgekit.apps import Held
+    from edgekit.releases import Held
 
     with ExitStack() as stack:
         for bundle in (options.bundle, *options.variants.values()):

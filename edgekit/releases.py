@@ -1,4 +1,4 @@
-"""Apps of this machine: the release that runs under a name, opened so that nobody takes it away meanwhile."""
+"""Releases of this machine's apps: the one that runs under a name, held so that nobody takes it away meanwhile."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import os
 import sys
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
 
 from edgekit.errors import BundleError, ManifestError
 from edgekit.installed import (
@@ -15,60 +14,27 @@ from edgekit.installed import (
     NO_LAYER,
     RECORD_NAME,
     app_folder,
-    app_root,
     layer_folder,
     parse_record,
     parse_state,
     release_folder,
     state_file,
 )
-from edgekit.predictor import load
-from edgekit.requirements import refuse_unmet
-
-if TYPE_CHECKING:
-    from edgekit.predictor import Predictor
 
 _ATTEMPTS = 50
 """A release may be collected between reading its name and locking it, but only after two more deployments."""
 
 
-def load_app(name: str, *, root: str | os.PathLike[str] | None = None, threads: int | None = None) -> Predictor:
-    """The predictor of the release that the app `name` runs on this device.
-
-    It keeps its release, and the layer, until it is closed, whatever is deployed meanwhile; `is_current()` says
-    whether the app was switched:
-
-        if not clip.is_current():
-            clip.close()
-            clip = edgekit.load_app("clip")
-
-    Outside the layer (an app's own environment) nothing but the release is read, and what the bundle requires must
-    be installed. Raises BundleError where there is no such app, RuntimeMissing, and what `load` raises.
-    """
-    held = hold_app(name, app_root(root))
-    try:
-        predictor = load(held.folder / BUNDLE_FOLDER, threads=threads)
-        if not held.in_layer:
-            try:
-                refuse_unmet(predictor.manifest.requires)
-            except BaseException:
-                predictor.close()
-                raise
-    except BaseException:
-        held.close()
-        raise
-    predictor.hold(held)
-    return predictor
-
-
 class Held:
     """A release that nobody removes until `close`: a shared lock on its folder, and on its layer where it has one.
 
-    folder: the release's. release: its id. in_layer: whether this interpreter imports from the release's layer.
+    folder: the release's. bundle: its bundle's. release: its id. in_layer: whether this interpreter
+        imports from the layer.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.bundle = folder / BUNDLE_FOLDER
         self.release = folder.name
         self.in_layer = False
         self._descriptors = [_lock_shared(folder)]
