@@ -42,7 +42,7 @@ def settled(want: Json, got: Json, tolerance: float, threshold: float) -> tuple[
     keys = want.keys()
     if keys == {"mask", "labels"}:
         return want, _settled_mask(want, got, tolerance)
-    if keys == {"boxes", "labels", "scores"}:
+    if keys == {"boxes", "labels", "scores", "keypoints"}:
         return _settled_items(_boxes(want), _boxes(got), threshold + tolerance)
     if keys == {"entities"}:
         return _settled_items(_entities(want), _entities(got), NARROW + tolerance)
@@ -66,7 +66,9 @@ Item = tuple[tuple[object, ...], float, tuple[float, ...]]
 
 
 def _boxes(result: Json) -> list[Item]:
-    return [((label,), s, tuple(box)) for label, s, box in zip(result["labels"], result["scores"], result["boxes"])]
+    points = result["keypoints"] or [[]] * len(result["boxes"])
+    places = [(*box, *(number for point in own for number in point)) for box, own in zip(result["boxes"], points)]
+    return [((label,), s, place) for label, s, place in zip(result["labels"], result["scores"], places)]
 
 
 def _entities(result: Json) -> list[Item]:

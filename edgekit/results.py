@@ -81,11 +81,15 @@ class Embedding(Result):
 
 
 class Detections(Result):
-    """Things found, best first: `boxes` float32 (n, 4): left, top, right, bottom in the original picture's pixels."""
+    """Things found, best first: `boxes` float32 (n, 4): left, top, right, bottom in the original picture's pixels.
+
+    keypoints: float32 (n, k, 2) as (x, y) in the same pixels; null where the model has none.
+    """
 
     boxes: Array
     labels: list[str]
     scores: list[float]
+    keypoints: Array | None
 
     def __str__(self) -> str:
         rows = zip(self.scores, self.labels, self.boxes.tolist())

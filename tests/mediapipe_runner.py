@@ -37,6 +37,31 @@ def classify_sounds(request: dict[str, Any]) -> Any:
         return found
 
 
+def detect_faces(request: dict[str, Any]) -> Any:
+    import mediapipe as mp
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    options = vision.FaceDetectorOptions(base_options=BaseOptions(model_asset_path=request["model"]))
+    with vision.FaceDetector.create_from_options(options) as detector:
+        found = []
+        for file in request["arrays"]:
+            pixels = np.load(file)
+            size = pixels.shape[1], pixels.shape[0]
+            faces = detector.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=pixels)).detections
+            found.append(
+                [
+                    {
+                        "score": face.categories[0].score,
+                        "box": [b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height],
+                        "keypoints": [[k.x * size[0], k.y * size[1]] for k in face.keypoints],
+                    }
+                    for face in faces
+                    for b in [face.bounding_box]
+                ]
+            )
+        return found
+
+
 def embed_images(request: dict[str, Any]) -> Any:
     import mediapipe as mp
     from mediapipe.tasks.python import BaseOptions, vision
@@ -77,7 +102,7 @@ def _plain(value: Any) -> Any:
 if __name__ == "__main__":
     asked = json.load(sys.stdin)
     try:
-        known = {f.__name__: f for f in (classify_images, classify_sounds, embed_images, metadata)}
+        known = {f.__name__: f for f in (classify_images, classify_sounds, detect_faces, embed_images, metadata)}
         answer = {"answer": known[asked["do"]](asked)}
     except (ValueError, RuntimeError) as error:
         answer = {"error": str(error)}

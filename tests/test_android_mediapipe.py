@@ -130,6 +130,49 @@ def test_mobilenet_in_image_classifier_on_whole_photos(
             assert theirs[label] == pytest.approx(score, abs=0.03)
 
 
+@pytest.fixture(scope="module")
+def blazeface(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Predictor, Path]]:
+    """MediaPipe's face detector by its recipe."""
+    draft = read_recipe(known_recipes()["blazeface"], None, find_target("android-arm64"), [], quiet)
+    predictor, graphs = packaged(draft, tmp_path_factory.mktemp("blazeface"))
+    with predictor:
+        yield predictor, graphs["blazeface"]
+
+
+def test_blazeface_in_face_detector(
+    python: str, shared: Path, blazeface: tuple[Predictor, Path], tmp_path: Path
+) -> None:
+    """At the model's size: the same faces, scores to 1e-5, keypoints to 0.01 pixels, boxes but for MediaPipe's rounding
+    (it cuts corner and size to whole pixels)."""
+    predictor, graph = blazeface
+    bands = [Image.fromarray(pixels).resize((128, 128)) for pixels in photos(shared).values()]
+    pictures = [np.asarray(band) for band in bands]
+    answers = ask(python, "detect_faces", model=str(graph), arrays=saved(pictures, tmp_path))["answer"]
+    assert sum(map(len, answers)) >= 3
+    for picture, theirs in zip(pictures, answers, strict=True):
+        ours = predictor.predict(image=picture)
+        assert [face["score"] for face in theirs] == pytest.approx(ours.scores, abs=1e-5)
+        for face, box, points in zip(theirs, ours.boxes, ours.keypoints):
+            assert np.abs(np.array(face["keypoints"]) - points).max() < 0.01
+            assert np.abs(np.array(face["box"]) - box).max() < 2.0
+
+
+def test_blazeface_in_face_detector_on_whole_photos(
+    python: str, shared: Path, blazeface: tuple[Predictor, Path], tmp_path: Path
+) -> None:
+    """The same faces on every photo, within 1 % of its long side: MediaPipe places a picture in its square by
+    fractions of a pixel, edgekit by whole ones."""
+    predictor, graph = blazeface
+    pictures = list(photos(shared).values())
+    answers = ask(python, "detect_faces", model=str(graph), arrays=saved(pictures, tmp_path))["answer"]
+    for pixels, theirs in zip(pictures, answers, strict=True):
+        ours = predictor.predict(image=pixels)
+        assert [face["score"] for face in theirs] == pytest.approx(ours.scores, abs=0.03)
+        for face, box, points in zip(theirs, ours.boxes, ours.keypoints):
+            assert np.abs(np.array(face["keypoints"]) - points).max() < 0.01 * max(pixels.shape)
+            assert np.abs(np.array(face["box"]) - box).max() < 0.01 * max(pixels.shape)
+
+
 def test_yamnet_in_audio_classifier(python: str, shared: Path, tmp_path: Path) -> None:
     """On every sound, at the model's rate, the same top label: MediaPipe's windows, averaged, against edgekit.predict.
 

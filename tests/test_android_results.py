@@ -141,6 +141,13 @@ def drawn_detections(choose: random.Random, numbers: np.random.Generator) -> tup
     form: Any = choose.choice(["cxcywh", "xyxy"])
     unit: Any = choose.choice(["picture", "tensor"])
     queries, classes = choose.choice([1, 20]), choose.choice([2, 6])
+    points = choose.choice([0, 0, 2])
+    anchors = suppression = None
+    if form == "cxcywh" and unit == "tensor" and choose.random() < 0.5:
+        anchors = post.Anchors(height=64, width=48, strides=(16, 32), per_cell=(1, 2))
+        queries = 4 * 3 + 2 * 2 * 2
+    if choose.random() < 0.5:
+        suppression = post.Suppression(method=choose.choice(["best", "weighted"]), overlap=choose.choice([0.0, 0.3]))
     spec = post.Detections(
         task="detections",
         boxes="b",
@@ -152,6 +159,8 @@ def drawn_detections(choose: random.Random, numbers: np.random.Generator) -> tup
         labels="labels.txt",
         threshold=choose.choice([0.0, 0.5]),
         top_k=choose.choice([0, 3]),
+        anchors=anchors,
+        suppression=suppression,
     )
     steps: list[Any] = [resize("longest_edge", 64, 64), pad("size", 64, 64)]
     if choose.random() < 0.3:
@@ -159,13 +168,13 @@ def drawn_detections(choose: random.Random, numbers: np.random.Generator) -> tup
     inputs = {
         "image": image_spec(*steps, value="pixels"),
         "l": tensor_input("l", (1, queries, classes)),
-        "b": tensor_input("b", (1, queries, 4)),
+        "b": tensor_input("b", (1, queries, 4 + 2 * points)),
     }
     labels = "\n".join(f"thing {i}" for i in range(classes)).encode()
     given = {
         "image": numbers.integers(0, 256, (choose.choice([30, 80]), choose.choice([50, 80]), 3), np.uint8),
         "l": (3 * numbers.standard_normal((1, queries, classes))).astype(np.float32),
-        "b": numbers.random((1, queries, 4)).astype(np.float32),
+        "b": (numbers.random((1, queries, 4 + 2 * points)) * choose.choice([1, 30])).astype(np.float32),
     }
     return {"inputs": inputs, "postprocess": spec, "labels": labels}, given
 

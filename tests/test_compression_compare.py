@@ -136,8 +136,8 @@ def result_of(kind: type[results.Result], **fields: Any) -> Any:
 def test_agreement_by_kind_of_result() -> None:
     """Each kind has its own measure; by hand: one of two boxes, three of four pixels, one word of four wrong."""
     one, two = np.array([[0, 0, 10, 10], [20, 20, 30, 30]], np.float32), np.array([[0, 0, 10, 11]], np.float32)
-    a = result_of(results.Detections, boxes=one, labels=["a", "b"], scores=[0.9, 0.8])
-    b = result_of(results.Detections, boxes=two, labels=["a"], scores=[0.9])
+    a = result_of(results.Detections, boxes=one, labels=["a", "b"], scores=[0.9, 0.8], keypoints=None)
+    b = result_of(results.Detections, boxes=two, labels=["a"], scores=[0.9], keypoints=None)
     assert agreement(a, b) == pytest.approx(2 / 3)
     a = result_of(results.Segmentation, mask=np.array([[0, 1], [1, 1]], np.uint8), labels=["x", "y"])
     b = result_of(results.Segmentation, mask=np.array([[0, 1], [1, 0]], np.uint8), labels=["x", "y"])

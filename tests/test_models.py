@@ -137,6 +137,30 @@ def test_basic_pitch_is_the_same_model_twice(packed, shared: Path) -> None:
         assert float(np.abs(tensor - b[name]).max()) <= 1e-5
 
 
+FACES = {
+    "face.jpg": [
+        (0.974053, [[281.5, 100.9], [325.3, 100.1], [301.9, 126.0], [304.2, 144.7], [261.9, 107.9], [355.7, 105.3]]),
+        (0.929523, [[160.8, 134.2], [201.3, 129.5], [186.2, 155.6], [188.6, 174.8], [136.3, 145.2], [223.7, 133.6]]),
+    ],
+    "grace_hopper.bmp": [
+        (0.935857, [[222.1, 194.4], [307.9, 184.7], [268.3, 224.5], [272.6, 273.8], [179.1, 234.6], [358.8, 216.3]]),
+    ],
+    "parrot.jpg": [],
+    "sunflower.bmp": [],
+}
+"""What MediaPipe 1.2.3's FaceDetector finds with the same weights: score and keypoints in pixels."""
+
+
+def test_blazeface_finds_the_faces_that_mediapipe_finds(packed, shared: Path) -> None:
+    predictor = packed("blazeface")
+    for name, faces in FACES.items():
+        found = predictor.predict(image=shared / "data/photos" / name)
+        assert found.labels == ["face"] * len(faces)
+        assert found.scores == pytest.approx([score for score, _ in faces], abs=0.02)
+        for mine, (_, points) in zip(found.keypoints, faces):
+            assert np.abs(mine - np.array(points)).max() < 4.0  # a pixel of the 128 x 128 tensor
+
+
 def test_silero_carries_its_state(packed, shared: Path) -> None:
     """Windows in one predict equal the package's own wrapper loop over onnxruntime, and equal a stream's."""
     import onnxruntime

@@ -6,6 +6,7 @@ Truth: golden/make_hub_golden.py ran it on the same numbers; CTC cases are liter
 from __future__ import annotations
 
 import json
+import math
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from edgekit import results
-from edgekit.errors import BundleError, GraphRefused
+from edgekit.errors import BundleError, GraphRefused, ManifestError
 from edgekit.postprocess import finisher
 from edgekit.postprocess.dense import segment
 from edgekit.postprocess.scores import ranked
@@ -46,6 +47,7 @@ def detections(**changes: Any) -> post.Detections:
     fields: dict[str, Any] = {
         "boxes": "boxes", "logits": "logits", "image": "image", "scoring": "softmax_no_object", "format": "cxcywh",
         "unit": "picture", "labels": "labels.txt", "threshold": 0.2, "top_k": 0,
+        "anchors": None, "suppression": None,
     }  # fmt: skip
     return post.Detections(task="detections", **{**fields, **changes})
 
@@ -88,6 +90,58 @@ def test_boxes_of_a_turned_tensor() -> None:
     made = found(detections(format="xyxy", unit="tensor"), values, where, 1)
     # (x, y) of the turned picture is (y, height - x) of the original: x 4..8, y 2..6.
     assert made.boxes.tolist() == [[2.0, 12.0, 6.0, 16.0]]
+
+
+ANCHORS = post.Anchors(height=4, width=6, strides=(2, 4), per_cell=(1, 2))
+"""Cells' middles by hand: 2 rows of 3 cells of 2 pixels, then 1 row of 2 cells, 3 x 4 pixels each, two boxes a cell."""
+MIDDLES = [[1, 1], [3, 1], [5, 1], [1, 3], [3, 3], [5, 3], [1.5, 2], [1.5, 2], [4.5, 2], [4.5, 2]]
+
+
+def test_boxes_count_from_anchors() -> None:
+    """Offset (0.25, -0.5), size 2 x 1, a keypoint at (1, 0), from each middle; two pixels to the tensor's one."""
+    row = np.array([0.25, -0.5, 2.0, 1.0, 1.0, 0.0], np.float32)
+    values = {"logits": np.linspace(5, 1, 10, dtype=np.float32)[None, :, None], "boxes": np.tile(row, (1, 10, 1))}
+    spec = detections(scoring="sigmoid_top", unit="tensor", anchors=ANCHORS)
+    made = found(spec, values, geometry(8, 12, scale_x=2.0, scale_y=2.0), 1)
+    assert made.boxes.tolist() == [[2 * x - 1.5, 2 * y - 2, 2 * x + 2.5, 2 * y] for x, y in MIDDLES]
+    assert made.keypoints is not None
+    assert made.keypoints.tolist() == [[[2 * x + 2, 2 * y]] for x, y in MIDDLES]
+    with pytest.raises(GraphRefused, match="10 boxes, the manifest's anchors are 6"):
+        found(spec.replace(anchors=ANCHORS.replace(strides=(2,), per_cell=(1,))), values, geometry(8, 12), 1)
+    with pytest.raises(ManifestError, match="anchors"):
+        spec.replace(unit="picture")
+
+
+def logit(probability: float) -> float:
+    return math.log(probability / (1 - probability))
+
+
+def test_overlapping_boxes_are_one() -> None:
+    """By hand: 10 x 10 boxes; the second overlaps the first by 80 / 120, the third by 50 / 150 and the second by
+    70 / 130; the last is another label's at the first's place."""
+    boxes = np.array([[[0, 0, 10, 10], [2, 0, 12, 10], [5, 0, 15, 10], [0, 0, 10, 10]]], np.float32)
+    scores = np.full((1, 4, 2), -50.0, np.float32)
+    scores[0, :3, 0] = [logit(0.8), logit(0.6), logit(0.4)]
+    scores[0, 3, 1] = logit(0.7)
+    values, where = {"logits": scores, "boxes": boxes}, geometry(20, 20)
+    spec = detections(scoring="sigmoid_top", format="xyxy", unit="tensor")
+
+    best = found(spec.replace(suppression=post.Suppression(method="best", overlap=0.5)), values, where, 2)
+    assert best.labels == ["class 0", "class 1", "class 0"]
+    assert best.boxes.tolist() == [[0, 0, 10, 10], [0, 0, 10, 10], [5, 0, 15, 10]]
+    assert best.keypoints is None
+
+    mean = found(spec.replace(suppression=post.Suppression(method="weighted", overlap=0.5)), values, where, 2)
+    assert mean.scores == pytest.approx([0.8, 0.7, 0.4])
+    left = 2 * 0.6 / 1.4  # of 0 by 0.8 and 2 by 0.6
+    assert mean.boxes.tolist() == [pytest.approx(b) for b in ([left, 0, left + 10, 10], [0, 0, 10, 10], [5, 0, 15, 10])]
+
+    all_three = found(spec.replace(suppression=post.Suppression(method="best", overlap=0.3)), values, where, 2)
+    assert all_three.labels == ["class 0", "class 1"]
+    nothing = found(
+        spec.replace(threshold=0.99, suppression=post.Suppression(method="best", overlap=0.3)), values, where, 2
+    )
+    assert nothing.boxes.shape == (0, 4)
 
 
 def test_segmentation(arrays: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:

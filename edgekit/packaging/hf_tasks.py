@@ -279,6 +279,8 @@ def _detections(
         labels=LABELS,
         threshold=threshold,
         top_k=0 if no_object else focal.get(model_type, 0),
+        anchors=None,
+        suppression=None,
     )
     return post, {"logits": logits, "pred_boxes": boxes}
 

@@ -55,8 +55,8 @@ def _detections(spec: post.Detections, labels: list[str]) -> Finish:
     from edgekit.postprocess.detections import detect
 
     def finish(values: Mapping[str, Any], contexts: Mapping[str, Any]) -> Fields:
-        boxes, names, found = detect(spec, values[spec.logits], values[spec.boxes], contexts[spec.image], labels)
-        return results.Detections, {"boxes": boxes, "labels": names, "scores": found}
+        found = detect(spec, values[spec.logits], values[spec.boxes], contexts[spec.image], labels)
+        return results.Detections, found
 
     return finish
 

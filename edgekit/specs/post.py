@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from typing import Literal, Union
 
+from edgekit.errors import ManifestError
 from edgekit.records import Record
+
+ANCHORS_LIMIT = 1 << 20
+"""Boxes of one graph that counts from anchors."""
 
 
 class Classification(Record):
@@ -59,13 +63,55 @@ class Similarity(Record):
     template: str
 
 
-class Detections(Record):
-    """Boxes of `boxes` (1, queries, 4) scored by `logits` (1, queries, classes), best first, above `threshold`.
+class Anchors(Record):
+    """Boxes count from the middle of the cells of grids over a tensor of (height, width) pixels (MediaPipe's anchors).
 
+    Level after level, row after row: a cell of `strides[i]` pixels has `per_cell[i]` boxes in a row.
+    """
+
+    height: int
+    width: int
+    strides: tuple[int, ...]
+    per_cell: tuple[int, ...]
+
+    def check(self) -> None:
+        if not self.strides or len(self.strides) != len(self.per_cell):
+            raise ManifestError("per_cell", f"expected a number for each of {len(self.strides)} strides")
+        for name in ("height", "width"):
+            if not 1 <= self.__dict__[name] <= 65536:
+                raise ManifestError(name, f"expected 1 to 65536, got {self.__dict__[name]}")
+        for name, most in (("strides", 65536), ("per_cell", 64)):
+            for index, number in enumerate(self.__dict__[name]):
+                if not 1 <= number <= most:
+                    raise ManifestError(f"{name}[{index}]", f"expected 1 to {most}, got {number}")
+        cells = sum(-(-self.height // n) * -(-self.width // n) * per for n, per in zip(self.strides, self.per_cell))
+        if cells > ANCHORS_LIMIT:
+            raise ManifestError("strides", f"{cells} boxes, at most {ANCHORS_LIMIT}")
+
+
+class Suppression(Record):
+    """Of boxes of one label that overlap by more than `overlap` (intersection over union) one is left.
+
+    method: `best` keeps the best as it is; `weighted` puts the mean of them all, by score, in its place (MediaPipe).
+    """
+
+    method: Literal["best", "weighted"]
+    overlap: float
+
+    def check(self) -> None:
+        if not 0.0 <= self.overlap <= 1.0:
+            raise ManifestError("overlap", f"expected 0 to 1, got {self.overlap}")
+
+
+class Detections(Record):
+    """Boxes of `boxes` (1, queries, 4 + 2 k) scored by `logits` (1, queries, classes), best first, above `threshold`.
+
+    After its four numbers a box has k points (x, y), the keypoints.
     image: the input whose original pixels the boxes are given in.
     scoring: `softmax_no_object` is the best class of each query but the last, which means nothing is there (DETR,
         YOLOS); `sigmoid_top` the `top_k` best of all queries and classes, 0: as many as there are queries (RT-DETR).
     format: `cxcywh` centre and size, `xyxy` corners. unit: fractions of the whole picture, or pixels of the tensor.
+    anchors: null where boxes count from the tensor's corner. suppression: null where none overlap by training.
     """
 
     task: Literal["detections"]
@@ -78,6 +124,12 @@ class Detections(Record):
     labels: str
     threshold: float
     top_k: int
+    anchors: Anchors | None
+    suppression: Suppression | None
+
+    def check(self) -> None:
+        if self.anchors is not None and (self.unit != "tensor" or self.format != "cxcywh"):
+            raise ManifestError("anchors", f"need format cxcywh in tensor pixels, got {self.format} in {self.unit}")
 
 
 class Segmentation(Record):

@@ -42,6 +42,14 @@ def canvas() -> Any:
     return whole
 
 
+def portrait(edge: int) -> Any:
+    """The photo of a face, (edge, edge) pixels."""
+    from PIL import Image
+
+    with Image.open(SHARED / "data" / "photos" / "grace_hopper.bmp") as photo:
+        return photo.convert("RGB").crop((44, 44, 468, 468)).resize((edge, edge), Image.Resampling.BICUBIC)
+
+
 @cache
 def jpeg(size: str) -> bytes:
     """The canvas's top left part as a JPEG of quality 92."""

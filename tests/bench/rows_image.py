@@ -6,7 +6,7 @@ import io
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -200,12 +200,50 @@ def p95_beside_a_neighbour(calls: int = 400) -> dict[str, float]:
     return found
 
 
+SQUARES = (("480", "640x480", 1.0, 1.05), ("1080", "1080p", 0.5, 0.55), ("3024", "12MP", 0.25, 0.28))
+"""I8's pictures: side in pixels, the size they count as, goal, gate."""
+
+
 def mediapipe(sizes: tuple[str, ...], folder: Path) -> Iterator[Group]:
-    """I8: JPEG file -> scores, the same quantised MobileNet, against MediaPipe Tasks' ImageClassifier."""
+    """I8: JPEG file -> answer, the same graph, against MediaPipe Tasks."""
+    yield from _faces(sizes, folder)
+    yield from _classes(sizes, folder)
+
+
+def _faces(sizes: tuple[str, ...], folder: Path) -> Iterator[Group]:
+    """BlazeFace against FaceDetector: a photo with a face, in the middle of others."""
+    from mediapipe.tasks.python import BaseOptions, vision
+
+    predictor, model = _blazeface(folder)
+    options = vision.FaceDetectorOptions(base_options=BaseOptions(model_asset_path=str(model)))
+    task = vision.FaceDetector.create_from_options(options)
+
+    def ours(path: Path) -> Any:
+        found = predictor.predict(image=path)
+        return [(score, *box) for score, box in zip(found.scores, found.boxes.tolist())]
+
+    def theirs(path: Path) -> Any:
+        from mediapipe import Image
+
+        boxes = [
+            (d.categories[0].score, d.bounding_box) for d in task.detect(Image.create_from_file(str(path))).detections
+        ]
+        return [(score, b.origin_x, b.origin_y, b.origin_x + b.width, b.origin_y + b.height) for score, b in boxes]
+
+    def apart(path: Path) -> str:
+        (mine, *box), (other, *their_box) = ours(path)[0], theirs(path)[0]
+        most = max(abs(a - b) for a, b in zip(box, their_box))
+        return f"score {mine:.3f} and {other:.3f}, box {most:.0f} pixels apart"
+
+    yield from _squares(sizes, folder, "MediaPipe FaceDetector", ours, theirs, apart, portrait=True)
+    task.close()
+
+
+def _classes(sizes: tuple[str, ...], folder: Path) -> Iterator[Group]:
+    """A quantised MobileNet against ImageClassifier."""
     model = data.SHARED / "models" / "coral" / "mobilenet_v1_0.25_128_quant.tflite"
     if not model.is_file():
         return
-    import mediapipe
     from mediapipe.tasks.python import BaseOptions, vision
 
     import edgekit
@@ -215,44 +253,81 @@ def mediapipe(sizes: tuple[str, ...], folder: Path) -> Iterator[Group]:
     predictor = edgekit.load(_mobilenet(model, folder / "mobilenet.edgekit"))
     plain = folder / "128.png"
     data.canvas().crop((0, 0, 480, 480)).resize((128, 128)).save(plain)
-    for size, side, goal, gate in (
-        ("480", "640x480", 1.0, 1.05),
-        ("1080", "1080p", 0.5, 0.55),
-        ("3024", "12MP", 0.25, 0.28),
-    ):
+
+    def ours(path: Path) -> Any:
+        scores = predictor.predict(image=path).tensors["scores"]
+        best = int(scores[0].argmax())
+        return best, float(scores[0, best])
+
+    def theirs(path: Path) -> Any:
+        from mediapipe import Image
+
+        found = task.classify(Image.create_from_file(str(path))).classifications[0].categories[0]
+        return found.index, found.score
+
+    def apart(path: Path) -> str:
+        """On a picture that has the model's size: the resampling differs by design, the model must not."""
+        (mine, score), (other, their_score) = ours(plain), theirs(plain)
+        return f"at 128x128 class {mine} ({score:.3f}) and {other} ({their_score:.3f})"
+
+    yield from _squares(sizes, folder, "MediaPipe ImageClassifier", ours, theirs, apart, portrait=False)
+    task.close()
+
+
+def _squares(
+    sizes: tuple[str, ...],
+    folder: Path,
+    peer: str,
+    ours: Callable[[Path], Any],
+    theirs: Callable[[Path], Any],
+    apart: Callable[[Path], str],
+    *,
+    portrait: bool,
+) -> Iterator[Group]:
+    for size, side, goal, gate in SQUARES:
         if side not in sizes:
             continue
-        path = folder / f"{size}.jpg"
         edge = int(size)
-        data.canvas().crop((0, 0, edge, edge)).save(path, "JPEG", quality=data.JPEG_QUALITY)
+        path = folder / f"{size}{'-portrait' * portrait}.jpg"
+        picture = data.canvas().crop((0, 0, edge, edge))
+        if portrait:
+            picture.paste(data.portrait(edge * 3 // 5), (edge // 5, edge // 5))
+        picture.save(path, "JPEG", quality=data.JPEG_QUALITY)
         content = path.read_bytes()
-
-        def ours(path: Path = path) -> Any:
-            scores = predictor.predict(image=path).tensors["scores"]
-            best = int(scores[0].argmax())
-            return best, float(scores[0, best])
-
-        def theirs(path: Path = path) -> Any:
-            found = task.classify(mediapipe.Image.create_from_file(str(path))).classifications[0].categories[0]
-            return found.index, found.score
 
         def decode(content: bytes = content) -> Any:
             from PIL import Image
 
             return Image.open(io.BytesIO(content)).load()
 
-        def difference(a: str, b: str, ours: Any = ours, theirs: Any = theirs) -> str:
-            """On a picture that has the model's size: the resampling differs by design, the model must not."""
-            (mine, score), (other, their_score) = ours(plain), theirs(plain)
-            return f"at 128x128 class {mine} ({score:.3f}) and {other} ({their_score:.3f})"
-
-        variants = {"predict (scaled)": ours, "MediaPipe ImageClassifier": theirs, "Pillow decode": decode}
         yield Group(
-            f"MediaPipe {size}",
-            variants,
-            [Claim(f"I8 {size}x{size}", "predict (scaled)", "MediaPipe ImageClassifier", goal, gate, "Pillow decode")],
-            difference,
+            f"{peer} {size}",
+            {"predict (scaled)": _bound(ours, path), peer: _bound(theirs, path), "Pillow decode": decode},
+            [Claim(f"I8 {size}x{size}", "predict (scaled)", peer, goal, gate, "Pillow decode")],
+            lambda a, b, path=path: apart(path),
         )
+
+
+def _blazeface(folder: Path) -> tuple[Any, Path]:
+    """The recipe's predictor with the decode and the resize that make it fast, and the graph with its metadata."""
+    from packing import host_target
+
+    import edgekit
+    from edgekit.packaging.build import build
+    from edgekit.packaging.recipe import known_recipes, read_recipe
+    from edgekit.targets import find_target
+
+    here, phone = host_target(), find_target("android-arm64")
+    draft = read_recipe(known_recipes()["blazeface"], None, here, [], lambda *_: None)
+    build(draft, phone, folder / "phone.edgekit")
+    model = folder / "blazeface.tflite"
+    with edgekit.load(folder / "phone.edgekit") as bundle:
+        model.write_bytes(bundle.read("blazeface.tflite"))
+    spec = draft.inputs["image"]
+    resize, pad = spec.steps
+    fast = spec.replace(decode="scaled", steps=(resize.replace(coordinates="half_pixel", antialias=True), pad))
+    build(draft._replace(inputs={"image": fast}), here, folder / "blazeface.edgekit")
+    return edgekit.load(folder / "blazeface.edgekit", threads=1), model
 
 
 def _mobilenet(model: Path, bundle: Path) -> Path:

@@ -4,17 +4,23 @@ import java.util.ArrayList;
 import java.util.List;
 import java.util.Map;
 
-/** Things found, best first: `boxes` (n, 4) as left, top, right, bottom in pixels of the original picture. */
+/**
+ * Things found, best first: `boxes` (n, 4) as left, top, right, bottom in pixels of the original picture; `keypoints`
+ * (n, k, 2) as (x, y) there, null where the model has none.
+ */
 public final class Detections extends Result {
     public final Tensor boxes;
     public final List<String> labels;
     public final List<Double> scores;
+    public final Tensor keypoints;
 
-    private Detections(Tensor boxes, List<String> labels, List<Double> scores, Map<String, Double> timings) {
+    private Detections(
+            Tensor boxes, List<String> labels, List<Double> scores, Tensor keypoints, Map<String, Double> timings) {
         super(timings);
         this.boxes = boxes;
         this.labels = labels;
         this.scores = scores;
+        this.keypoints = keypoints;
     }
 
     @Override
@@ -22,6 +28,7 @@ public final class Detections extends Result {
         into.put("boxes", boxes);
         into.put("labels", labels);
         into.put("scores", scores);
+        into.put("keypoints", keypoints);
     }
 
     /** One class of one query. */
@@ -37,7 +44,18 @@ public final class Detections extends Result {
         }
     }
 
-    /** From logits (1, queries, classes) and boxes (1, queries, 4). */
+    /** A candidate and its points: two corners, then the keypoints, x and y in turn. */
+    private static final class Found {
+        final Candidate what;
+        final double[] points;
+
+        Found(Candidate what, double[] points) {
+            this.what = what;
+            this.points = points;
+        }
+    }
+
+    /** From logits (1, queries, classes) and boxes (1, queries, 4 + 2 k). */
     static Detections detect(
             Postprocess spec,
             Map<String, Tensor> values,
@@ -45,25 +63,47 @@ public final class Detections extends Result {
             List<String> names,
             Map<String, Double> timings) {
         Tensor boxes = one(spec.boxes, values.get(spec.boxes));
-        List<String> labels = new ArrayList<>();
-        List<Double> scores = new ArrayList<>();
-        List<double[]> corners = new ArrayList<>();
+        int numbers = boxes.shape[2];
+        if (numbers < 4 || numbers % 2 != 0) {
+            throw new GraphRefused("'" + spec.boxes + "': expected (1, queries, 4 + 2 k), got " + numbers + " numbers");
+        }
+        List<double[]> centres = spec.anchors == null ? null : spec.anchors.centres();
+        if (centres != null && centres.size() != boxes.shape[1]) {
+            throw new GraphRefused("'" + spec.boxes + "' has " + boxes.shape[1] + " boxes, the manifest's anchors are "
+                    + centres.size());
+        }
+        List<Found> found = new ArrayList<>();
         for (Candidate candidate : candidates(spec, one(spec.logits, values.get(spec.logits)))) {
             if (candidate.score > spec.threshold) {
                 if (candidate.label >= names.size()) {
                     throw new GraphRefused("'" + spec.logits + "' has class " + candidate.label + ", " + spec.labels
                             + " " + names.size() + " labels");
                 }
-                labels.add(names.get(candidate.label));
-                scores.add(candidate.score);
-                corners.add(corners(spec, boxes, candidate.query, where));
+                double[] centre = centres == null ? null : centres.get(candidate.query);
+                found.add(new Found(candidate, points(spec, boxes, candidate.query, centre)));
             }
         }
-        float[] flat = new float[4 * corners.size()];
-        for (int i = 0; i < flat.length; i++) {
-            flat[i] = (float) corners.get(i / 4)[i % 4];
+        if (spec.suppression != null) {
+            found = suppressed(spec.suppression, found);
         }
-        return new Detections(Tensor.of(flat, corners.size(), 4), labels, scores, timings);
+        List<String> labels = new ArrayList<>();
+        List<Double> scores = new ArrayList<>();
+        float[] flat = new float[4 * found.size()];
+        float[] keypoints = new float[(numbers - 4) * found.size()];
+        for (int i = 0; i < found.size(); i++) {
+            labels.add(names.get(found.get(i).what.label));
+            scores.add(found.get(i).what.score);
+            double[] placed = placed(spec, found.get(i).points, where);
+            for (int k = 0; k < numbers; k++) {
+                if (k < 4) {
+                    flat[4 * i + k] = (float) placed[k];
+                } else {
+                    keypoints[(numbers - 4) * i + k - 4] = (float) placed[k];
+                }
+            }
+        }
+        Tensor points = numbers == 4 ? null : Tensor.of(keypoints, found.size(), (numbers - 4) / 2, 2);
+        return new Detections(Tensor.of(flat, found.size(), 4), labels, scores, points, timings);
     }
 
     private static Tensor one(String name, Tensor tensor) {
@@ -102,24 +142,85 @@ public final class Detections extends Result {
         return spec.noObject ? found : found.subList(0, Math.min(kept, found.size()));
     }
 
-    private static double[] corners(Postprocess spec, Tensor boxes, int query, Geometry where) {
-        double[] box = new double[4];
-        for (int i = 0; i < 4; i++) {
-            box[i] = boxes.at(4 * query + i);
+    /** Two corners and the keypoints of one box, in the spec's unit. */
+    private static double[] points(Postprocess spec, Tensor boxes, int query, double[] centre) {
+        double[] points = new double[boxes.shape[2]];
+        for (int i = 0; i < points.length; i++) {
+            points[i] = boxes.at(points.length * query + i);
+            if (centre != null && (i < 2 || i > 3)) {
+                points[i] += centre[i % 2];
+            }
         }
         if (spec.centred) {
-            box = new double[] {
-                box[0] - box[2] / 2, box[1] - box[3] / 2, box[0] + box[2] / 2, box[1] + box[3] / 2
-            };
+            for (int i = 0; i < 2; i++) {
+                double middle = points[i];
+                double half = points[i + 2] / 2;
+                points[i] = middle - half;
+                points[i + 2] = middle + half;
+            }
         }
-        if (spec.fractions) {
-            return new double[] {box[0] * where.width, box[1] * where.height, box[2] * where.width, box[3] * where.height};
+        return points;
+    }
+
+    /** One of each group of one label that overlaps the best of it, best first. */
+    private static List<Found> suppressed(Postprocess.Suppression spec, List<Found> found) {
+        List<Found> left = new ArrayList<>();
+        List<Found> waiting = found;
+        while (!waiting.isEmpty()) {
+            Found best = waiting.get(0);
+            double[] sum = new double[best.points.length];
+            double total = 0;
+            List<Found> others = new ArrayList<>();
+            for (Found one : waiting) {
+                boolean near = one.what.label == best.what.label && overlap(best.points, one.points) > spec.overlap;
+                if (one != best && !near) {
+                    others.add(one);
+                } else if (spec.weighted) {
+                    total += one.what.score;
+                    for (int i = 0; i < sum.length; i++) {
+                        sum[i] += one.what.score * one.points[i];
+                    }
+                }
+            }
+            for (int i = 0; spec.weighted && i < sum.length; i++) {
+                sum[i] /= total;
+            }
+            left.add(new Found(best.what, spec.weighted ? sum : best.points));
+            waiting = others;
         }
-        for (int i = 0; i < 4; i++) {
-            box[i] = i % 2 == 0 ? box[i] * where.scaleX + where.offsetX : box[i] * where.scaleY + where.offsetY;
+        return left;
+    }
+
+    /** Intersection over union; 0 where nothing has an area. */
+    private static double overlap(double[] a, double[] b) {
+        double width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
+        double height = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
+        double shared = Math.max(width, 0) * Math.max(height, 0);
+        double union = (a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - shared;
+        return union > 0 ? shared / union : 0;
+    }
+
+    /** Points in pixels of the original picture, the first two as left, top, right, bottom. */
+    private static double[] placed(Postprocess spec, double[] points, Geometry where) {
+        double[] placed = new double[points.length];
+        for (int i = 0; i < points.length; i += 2) {
+            double x = points[i];
+            double y = points[i + 1];
+            if (spec.fractions) {
+                placed[i] = x * where.width;
+                placed[i + 1] = y * where.height;
+                continue;
+            }
+            x = x * where.scaleX + where.offsetX;
+            y = y * where.scaleY + where.offsetY;
+            placed[i] = where.turned ? y : x;
+            placed[i + 1] = where.turned ? where.height - x : y;
         }
-        return where.turned
-                ? new double[] {box[1], where.height - box[2], box[3], where.height - box[0]}
-                : box;
+        if (where.turned && !spec.fractions) {
+            double lower = placed[1];
+            placed[1] = placed[3];
+            placed[3] = lower;
+        }
+        return placed;
     }
 }
