@@ -248,14 +248,18 @@ def _paced(call: Any, calls: int = 40, period_s: float = 0.05) -> dict[str, floa
     return {"cpu_s": spent / calls, "latency_s": sorted(times)[calls // 2]}
 
 
-def paced_edgekit(folder: str) -> dict[str, float]:
+def paced_edgekit(folder: str, threads: int = 2) -> dict[str, float]:
     import numpy as np
 
     import edgekit
 
-    predictor = edgekit.load(f"{folder}/tensor.edgekit", threads=2)
+    predictor = edgekit.load(f"{folder}/tensor.edgekit", threads=threads)
     x = np.ones((1, 3, 224, 224), np.float32)
     return _paced(lambda: predictor.predict(x=x))
+
+
+def paced_edgekit_1(folder: str) -> dict[str, float]:
+    return paced_edgekit(folder, 1)
 
 
 def paced_default(folder: str) -> dict[str, float]:
