@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from edgekit.errors import EdgekitError, InputError
 from edgekit.manifest import Limits
-from edgekit.preprocess import container, geometry
+from edgekit.preprocess import container, geometry, jpeg
 from edgekit.preprocess.frame import CHANNELS, Frame
 from edgekit.records import Record
 from edgekit.specs.image import ImageSpec, Resize
@@ -21,7 +22,6 @@ Box = tuple[float, float, float, float]
 
 _EXPECTED = "a path, bytes, a PIL image, an array (H, W, 3) or (H, W) of uint8, or a Frame"
 _ONE_FILE = "name one picture file that you may read"
-_REDUCTIONS = (8, 4, 2)
 
 _TO_UINT8 = {
     "f": "scale floats from 0..1 with (array * 255).round().clip(0, 255).astype('uint8')",
@@ -151,12 +151,15 @@ def _open(spec: ImageSpec, data: bytes, form: container.Format, name: str, limit
 
     orientation = 1
     image: PillowImage
+    straight: Callable[[int], Any] | None = None
     if form == "JPEG":
         from PIL.JpegImagePlugin import JpegImageFile
 
         stripped = container.strip_jpeg(data)
         orientation = stripped.orientation
-        image = JpegImageFile(BytesIO(stripped.data))
+        image = opened = JpegImageFile(BytesIO(stripped.data))
+        if spec.colour != "grey" and not _wants_pillow(spec):
+            straight = partial(jpeg.decode_array, opened, stripped.data)
     elif form == "PNG":
         from PIL.PngImagePlugin import PngImageFile
 
@@ -178,7 +181,8 @@ def _open(spec: ImageSpec, data: bytes, form: container.Format, name: str, limit
         orientation = container.orientation(image.info.get("exif", b""), image.info.get("xmp", b""))
     _check_pixels(*image.size, name, limits)
     orientation = orientation if spec.orientation == "exif" else 1
-    return _finish(spec, image, orientation, limits, drafted=form == "JPEG" and spec.decode == "scaled")
+    drafted = form == "JPEG" and spec.decode == "scaled"
+    return _finish(spec, image, orientation, limits, drafted=drafted, straight=straight if orientation == 1 else None)
 
 
 def _from_pillow(spec: ImageSpec, image: PillowImage, limits: Limits) -> Picture:
@@ -200,7 +204,16 @@ def _from_pillow(spec: ImageSpec, image: PillowImage, limits: Limits) -> Picture
         ) from None
 
 
-def _finish(spec: ImageSpec, image: PillowImage, orientation: int, limits: Limits, *, drafted: bool) -> Picture:
+def _finish(
+    spec: ImageSpec,
+    image: PillowImage,
+    orientation: int,
+    limits: Limits,
+    *,
+    drafted: bool,
+    straight: Callable[[int], Any] | None = None,
+) -> Picture:
+    """straight: gives the array at this reduction without the image, or None where that cannot be."""
     from PIL import Image
 
     turned = orientation in (5, 6, 7, 8)
@@ -212,6 +225,9 @@ def _finish(spec: ImageSpec, image: PillowImage, orientation: int, limits: Limit
     if reduction > 1:
         done = image.draft(None, (image.width // reduction, image.height // reduction))  # type: ignore[arg-type,unused-ignore]
         box = box if done is None else done[1]
+    array = None if straight is None else straight(reduction)
+    if array is not None:
+        return Picture(pixels=array, height=height, width=width, box=box)
     image.load()
     image = _eight_bits(image)
     if orientation in range(2, 9):
@@ -227,7 +243,7 @@ def _reduction(operations: Sequence[geometry.Operation], height: int, width: int
     first = operations[0] if operations else None
     if not isinstance(first, geometry.Scale) or first.reduce != (1, 1):
         return 1
-    fitting = [r for r in _REDUCTIONS if height // r >= 2 * first.height and width // r >= 2 * first.width]
+    fitting = [r for r in jpeg.REDUCTIONS if height // r >= 2 * first.height and width // r >= 2 * first.width]
     return fitting[0] if fitting else 1
 
 

@@ -17,6 +17,7 @@ from bench import bundles, data, peers
 from bench.measure import Claim, Group
 from edgekit import clock
 from edgekit.inputs import preparer
+from edgekit.preprocess import jpeg
 from edgekit.specs.image import ImageSpec
 from edgekit.specs.tensor import Port, Quantization
 
@@ -48,23 +49,38 @@ def levels_apart(a: Any, b: Any) -> str:
     return f"mean {apart.mean():.2f}, p99 {np.percentile(apart, 99):.1f}, max {apart.max():.1f} of 255"
 
 
+def by_pillow(call: Any) -> Any:
+    """The same call where simplejpeg is not installed."""
+
+    def alone(value: Any) -> Any:
+        found, jpeg._library = jpeg._library, lambda: None
+        try:
+            return call(value)
+        finally:
+            jpeg._library = found
+
+    return alone
+
+
 def files(sizes: tuple[str, ...]) -> Iterator[Group]:
     """JPEG bytes -> CLIP's 224 x 224 float32 NCHW."""
     import simplejpeg
 
+    matrix = prepare(image_specs.clip_spec(arithmetic="matrix", decode="scaled"))
     ours = {
         "exact (pillow_fused)": prepare(image_specs.clip_spec(arithmetic="pillow_fused")),
         "exact (pillow)": prepare(image_specs.clip_spec(arithmetic="pillow")),
         "scaled (pillow_fused)": prepare(image_specs.clip_spec(arithmetic="pillow_fused", decode="scaled")),
-        "scaled (matrix)": prepare(image_specs.clip_spec(arithmetic="matrix", decode="scaled")),
+        "scaled (matrix)": by_pillow(matrix),
+        "scaled (matrix, simplejpeg)": matrix,
     }
     theirs = {"HF CLIPImageProcessor": peers.clip_torchvision(), "HF CLIPImageProcessorPil": peers.clip_pillow()}
     for size in sizes:
-        jpeg = data.jpeg(size)
-        calls = {name: _bound(call, jpeg) for name, call in {**ours, **theirs}.items()}
+        content = data.jpeg(size)
+        calls = {name: _bound(call, content) for name, call in {**ours, **theirs}.items()}
         results = {name: call() for name, call in calls.items()}
-        calls["simplejpeg whole"] = _bound(simplejpeg.decode_jpeg, jpeg)
-        calls["simplejpeg scaled"] = _scaled(simplejpeg, jpeg)
+        calls["simplejpeg whole"] = _bound(simplejpeg.decode_jpeg, content)
+        calls["simplejpeg scaled"] = _scaled(simplejpeg, content)
         first, second, third, fourth = GOALS[size]
         fast, slow = "HF CLIPImageProcessor", "HF CLIPImageProcessorPil"
         claims = [
@@ -72,8 +88,10 @@ def files(sizes: tuple[str, ...]) -> Iterator[Group]:
             Claim(f"I1 {size}", "exact (pillow)", fast, *first, "simplejpeg whole", note="to the last bit"),
             Claim(f"I2 {size}", "exact (pillow_fused)", slow, *second, "simplejpeg whole"),
             Claim(f"I2 {size}", "exact (pillow)", slow, *second, "simplejpeg whole", note="to the last bit"),
+            Claim(f"I3 {size}", "scaled (matrix, simplejpeg)", fast, *third, "simplejpeg scaled"),
             Claim(f"I3 {size}", "scaled (matrix)", fast, *third, "simplejpeg scaled"),
             Claim(f"I3 {size}", "scaled (pillow_fused)", fast, *third, "simplejpeg scaled"),
+            Claim(f"I4 {size}", "scaled (matrix, simplejpeg)", "simplejpeg scaled", None, fourth),
             Claim(f"I4 {size}", "scaled (matrix)", "simplejpeg scaled", None, fourth),
         ]
 
@@ -302,8 +320,16 @@ def _squares(
 
         yield Group(
             f"{peer} {size}",
-            {"predict (scaled)": _bound(ours, path), peer: _bound(theirs, path), "Pillow decode": decode},
-            [Claim(f"I8 {size}x{size}", "predict (scaled)", peer, goal, gate, "Pillow decode")],
+            {
+                "predict (scaled)": _bound(by_pillow(ours), path),
+                "predict (scaled, simplejpeg)": _bound(ours, path),
+                peer: _bound(theirs, path),
+                "Pillow decode": decode,
+            },
+            [
+                Claim(f"I8 {size}x{size}", f"predict ({way})", peer, goal, gate, "Pillow decode")
+                for way in ("scaled, simplejpeg", "scaled")
+            ],
             lambda a, b, path=path: apart(path),
         )
 
