@@ -26,7 +26,12 @@ def test_masks() -> None:
 
 
 def boxes(*items: tuple[str, float, list[float]]) -> dict[str, Any]:
-    return {"boxes": [b for _, _, b in items], "labels": [n for n, _, _ in items], "scores": [s for _, s, _ in items]}
+    return {
+        "boxes": [b for _, _, b in items],
+        "labels": [n for n, _, _ in items],
+        "scores": [s for _, s, _ in items],
+        "keypoints": None,
+    }
 
 
 def test_boxes() -> None:
@@ -41,6 +46,14 @@ def test_boxes() -> None:
     moved = ("cat", 0.9, [0.0, 0.0, 112.0, 80.0])
     assert not passed(boxes(a, b), boxes(moved, b), LOOSE)
     assert passed(boxes(a, b), boxes(("cat", 0.9, [0.0, 0.0, 102.0, 80.0]), b), LOOSE)
+
+
+def test_keypoints_are_numbers_of_their_box() -> None:
+    a, b = ("face", 0.9, [0.0, 0.0, 100.0, 80.0]), ("face", 0.52, [10.0, 10.0, 50.0, 50.0])
+    want = {**boxes(a, b), "keypoints": [[[20.0, 30.0]], [[15.0, 16.0]]]}
+    assert passed(want, {**boxes(b, a), "keypoints": [[[15.0, 16.0]], [[20.0, 30.0]]]}, TIGHT)
+    assert not passed(want, {**boxes(a, b), "keypoints": [[[20.0, 42.0]], [[15.0, 16.0]]]}, LOOSE)
+    assert not passed(want, {**boxes(a, b), "keypoints": [[[15.0, 16.0]], [[20.0, 30.0]]]}, LOOSE)
     assert passed(boxes(), boxes(), TIGHT)
 
 
