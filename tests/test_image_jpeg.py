@@ -43,7 +43,7 @@ def saved(image: Image.Image, **options: Any) -> bytes:
 def opened(data: bytes, reduction: int) -> JpegImageFile:
     image = JpegImageFile(io.BytesIO(data))
     if reduction > 1:
-        image.draft(None, (image.width // reduction, image.height // reduction))  # type: ignore[arg-type]
+        jpeg.draft(image, reduction)
     return image
 
 

@@ -13,10 +13,17 @@ from typing import TYPE_CHECKING, Any
 from edgekit.arrays import Uint8
 
 if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
     from PIL.JpegImagePlugin import JpegImageFile
 
 REDUCTIONS = (8, 4, 2)
 """What libjpeg-turbo leaves out while decoding, per side: all but one pixel of so many."""
+
+
+def draft(image: PillowImage, reduction: int) -> Any:
+    """Let Pillow decode at this reduction: what `Image.draft` answers, (mode, box) or None."""
+    size = (image.width // reduction, image.height // reduction)
+    return image.draft(None, size)  # type: ignore[arg-type,unused-ignore]  # older Pillows declare a str, and take None
 
 
 def decode_array(image: JpegImageFile, data: bytes, reduction: int) -> Uint8 | None:
@@ -57,7 +64,7 @@ def _library() -> Any:
     for reduction in (1, *REDUCTIONS):
         image = JpegImagePlugin.JpegImageFile(BytesIO(file.getvalue()))
         if reduction > 1:
-            image.draft(None, (image.width // reduction, image.height // reduction))  # type: ignore[arg-type,unused-ignore]
+            draft(image, reduction)
         mine = _decoded(simplejpeg, image, file.getvalue(), reduction)
         if mine is None or not np.array_equal(mine, np.asarray(image)):
             return None

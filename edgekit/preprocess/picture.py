@@ -223,7 +223,7 @@ def _finish(
     box: Box = (0.0, 0.0, float(image.width), float(image.height))
     reduction = _reduction(operations, height, width) if drafted else 1
     if reduction > 1:
-        done = image.draft(None, (image.width // reduction, image.height // reduction))  # type: ignore[arg-type,unused-ignore]
+        done = jpeg.draft(image, reduction)
         box = box if done is None else done[1]
     array = None if straight is None else straight(reduction)
     if array is not None:
