@@ -26,7 +26,7 @@ def quantization(choose: random.Random, dtype: str, scales: tuple[float, ...]) -
 
 def drawn_image_spec(choose: random.Random) -> ImageSpec:
     """A spec of the whole space: every value of every field comes up."""
-    arithmetic = choose.choice(["pillow", "pillow", "pillow_fused", "matrix"])
+    arithmetic = choose.choice(["pillow", "pillow", "pillow_fused", "pillow_matrix", "matrix"])
     filter_name, antialias = choose.choice(FILTERS), arithmetic != "matrix" or choose.random() < 0.5
     asymmetric = filter_name == "bilinear" and not antialias and choose.random() < 0.5
     mode = choose.choice(["stretch", "shortest_edge", "longest_edge", "fit", "cover", "least_change", "thumbnail"])

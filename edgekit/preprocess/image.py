@@ -13,7 +13,8 @@ from PIL import Image
 from edgekit.arrays import Array, Uint8
 from edgekit.preprocess import geometry, levels
 from edgekit.preprocess.picture import Box, Picture
-from edgekit.preprocess.resample import Axis, reach, resample
+from edgekit.preprocess.resample import resample, resample_rounded
+from edgekit.preprocess.weights import Axis, reach
 from edgekit.specs.image import Geometry, ImageSpec
 
 Pixels = Union[Image.Image, Uint8]
@@ -119,12 +120,13 @@ def _window(pixels: Pixels, window: geometry.Window) -> Pixels:
 
 def _resize(pixels: Pixels, scale: geometry.Scale, cut: geometry.Window, box: Box) -> Pixels:
     """The part `cut` of the picture scaled to (scale.height, scale.width)."""
-    if scale.step.arithmetic == "matrix":
+    arithmetic = scale.step.arithmetic
+    if scale.reduce != (1, 1) and arithmetic != "matrix":
+        pixels, box = _reduce(_as_image(pixels), scale)
+    if arithmetic in ("matrix", "pillow_matrix"):
         return _resize_matrix(_as_array(pixels), scale, cut, box)
     image = _as_image(pixels)
-    if scale.reduce != (1, 1):
-        image, box = _reduce(image, scale)
-    if scale.step.arithmetic == "pillow_fused" and _fuses(image, scale, cut):
+    if arithmetic == "pillow_fused" and _fuses(image, scale, cut):
         return _resize_fused(image, scale, cut, box)
     return _resize_exact(image, scale, cut, box)
 
@@ -135,7 +137,9 @@ def _resize_matrix(pixels: Uint8, scale: geometry.Scale, cut: geometry.Window, b
     how = step.filter, step.antialias and step.filter != "nearest", step.coordinates == "asymmetric"
     rows = Axis(height, scale.height, cut.top, cut.top + cut.height, (box[1], box[3]), *how)
     columns = Axis(width, scale.width, cut.left, cut.left + cut.width, (box[0], box[2]), *how)
-    return resample(pixels, rows, columns)
+    if step.arithmetic == "matrix" or step.filter == "nearest":
+        return resample(pixels, rows, columns)
+    return resample_rounded(pixels, rows, columns, width_first=_width_first(pixels, scale.height, scale.width))
 
 
 def _resize_fused(image: Image.Image, scale: geometry.Scale, cut: geometry.Window, box: Box) -> Image.Image:
@@ -149,27 +153,28 @@ def _resize_fused(image: Image.Image, scale: geometry.Scale, cut: geometry.Windo
 
 def _fuses(image: Image.Image, scale: geometry.Scale, cut: geometry.Window) -> bool:
     """Whether the part alone is made as it is made in the whole: its passes in the same order, no filter that jumps."""
-    same_order = _rows_first(image, scale.height, scale.width) == _rows_first(image, cut.height, cut.width)
+    same_order = _width_first(image, scale.height, scale.width) == _width_first(image, cut.height, cut.width)
     return same_order and scale.step.filter not in ("nearest", "box")
 
 
-def _rows_first(image: Image.Image, new_height: int, new_width: int) -> bool:
-    """Pillow's order of passes (Resample.c): since version 13 columns first where the height shrinks by more than twice
-    what the width does; before, rows first always."""
-    shrink_y, shrink_x = image.height - new_height, image.width - new_width
+def _width_first(pixels: Pixels, new_height: int, new_width: int) -> bool:
+    """Pillow's order of passes (Resample.c): since version 13 the height first where it shrinks by more than twice what
+    the width does; before, the width first always."""
+    height, width = _size(pixels)
+    shrink_y, shrink_x = height - new_height, width - new_width
     return shrink_y <= 0 or shrink_y <= 2 * shrink_x
 
 
 def _resize_exact(image: Image.Image, scale: geometry.Scale, cut: geometry.Window, box: Box) -> Image.Image:
     """Pillow's resize of the whole picture, then the crop; rows that the crop has no use for are left out if they can.
 
-    Pillow rounds to 0-255 between its two passes. Where rows come first, each row's result depends on that row alone:
-    only those that the crop's columns are made of are resampled.
+    Pillow rounds to 0-255 between its two passes. Where the width comes first, each row's result depends on that row
+    alone: only those that the crop's rows are made of are resampled.
     """
     how = _FILTERS[scale.step.filter]
     full = box == (0.0, 0.0, image.width, image.height)
     two_passes = image.height != scale.height and image.width != scale.width and scale.step.filter != "nearest"
-    if cut.height < scale.height and full and two_passes and _rows_first(image, scale.height, scale.width):
+    if cut.height < scale.height and full and two_passes and _width_first(image, scale.height, scale.width):
         return _resize_needed_rows(image, scale, cut, how)
     image = image.resize((scale.width, scale.height), how, box=box)
     if (cut.height, cut.width) == (scale.height, scale.width):

@@ -310,7 +310,7 @@ def _to_colour(spec: ImageSpec, image: PillowImage) -> PillowImage:
 
 
 def _wants_pillow(spec: ImageSpec) -> bool:
-    return any(isinstance(s, Resize) and s.arithmetic != "matrix" for s in spec.steps)
+    return any(isinstance(s, Resize) and s.arithmetic in ("pillow", "pillow_fused") for s in spec.steps)
 
 
 def _to_array(image: PillowImage) -> Any:

@@ -97,7 +97,7 @@ public final class ImageSpec extends InputSpec {
                     : null;
             antialias = resize && f.flag("antialias");
             asymmetric = resize && f.choice("coordinates", "half_pixel", "asymmetric").equals("asymmetric");
-            arithmetic = resize ? f.choice("arithmetic", "pillow", "pillow_fused", "matrix") : null;
+            arithmetic = resize ? f.choice("arithmetic", "pillow", "pillow_fused", "pillow_matrix", "matrix") : null;
             fraction = crop ? f.real("fraction") : 0;
             fill = crop ? new double[] {f.real("fill")} : pad ? f.reals("fill") : null;
             to = pad ? f.choice("to", "size", "multiple", "square") : null;
