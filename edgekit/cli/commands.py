@@ -75,6 +75,12 @@ for _command in (deploy, status, rollback, remove, doctor, devices, profile, tar
 @_answers
 @click.option("--task", metavar="TASK", help="Task of a hub folder, where its config.json does not say it.")
 @click.option("--sample", type=click.Path(path_type=Path), metavar="FILE", help="Your own file as a golden sample.")
+@click.option("--decode", type=click.Choice(["exact", "scaled"]), help="JPEG files whole, or reduced while decoding.")
+@click.option(
+    "--arithmetic",
+    type=click.Choice(["pillow", "pillow_fused", "pillow_matrix", "matrix"]),
+    help="How pictures are resized: to the bit, one level away, or for speed.",
+)
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Bundle to write; default: NAME.edgekit.")
 @_json
 def package(
@@ -85,6 +91,8 @@ def package(
     files: tuple[Path, ...],
     answers: dict[str, str],
     sample: Path | None,
+    decode: str | None,
+    arithmetic: str | None,
     output: Path | None,
     as_json: bool,
 ) -> None:
@@ -97,12 +105,14 @@ def package(
     edgekit package ./vit-base-patch16-224 --variant quantized
     edgekit package hf:Xenova/all-MiniLM-L6-v2
     edgekit package model.onnx --set license=MIT --sample input.npy
+    edgekit package ./clip-vit-base-patch32 --decode scaled --arithmetic matrix
     """
     from edgekit.operations import package as operations
 
     chosen = operations.choose_target(target, say)
     with ProgressLine() as progress:
         given: dict[str, Any] = {"answers": answers, "task": task, "sample": sample}
+        given |= {"decode": decode, "arithmetic": arithmetic}
         packed = operations.package(source, chosen, variant, list(files), output, progress=progress, note=say, **given)
     _print(packed, as_json)
 

@@ -57,20 +57,27 @@ def package(
     note: Note,
     task: str | None = None,
     sample: Path | None = None,
+    decode: str | None = None,
+    arithmetic: str | None = None,
 ) -> Packed:
     """Make the bundle of a source for a target, with a golden sample of the person's own where one is given.
 
-    Raises InputError, TargetError, BundleError, GateFailed.
+    decode, arithmetic: how every picture is decoded and resized (`ImageSpec.decode`, `Resize.arithmetic`), where the
+    source's own way is not wanted. Raises InputError, TargetError, BundleError, GateFailed.
     """
     from edgekit.packaging.android import inexpressible
     from edgekit.packaging.build import build
+    from edgekit.packaging.pixels import Pixels, pixel_deviation, with_pixels
 
     draft = read_source(source, variant, target, files, answers, progress, task)
     if sample is not None:
         from edgekit.packaging.sampling import given_sample
 
         draft = given_sample(draft, sample)
+    draft = with_pixels(draft, Pixels(decode, arithmetic))
     for line in (*draft.notes, *(inexpressible(draft) if target.supports is not None else ())):
+        note(line)
+    for line in pixel_deviation(draft):
         note(line)
     path = output or Path(f"{draft.name}.edgekit")
     check_output(path)

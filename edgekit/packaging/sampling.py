@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from edgekit.arrays import Uint8
 from edgekit.errors import InputError
 from edgekit.manifest import InputSpec
 from edgekit.packaging.draft import Content, Draft, Sample
@@ -86,13 +87,18 @@ def _entry(keyword: str, kind: str, path: Path, files: dict[str, Content]) -> di
     return {"file": name}
 
 
-def drawn_picture(width: int = 320, height: int = 240) -> bytes:
-    """A PNG with gradients, an edge and a little seeded noise: the same bytes everywhere."""
+def drawn_pixels(width: int, height: int) -> Uint8:
+    """(H, W, 3) with gradients, an edge and a little seeded noise."""
     y, x = np.mgrid[0:height, 0:width]
     noise = np.random.RandomState(SEED).randint(0, 24, (height, width, 3))
     red, green = x * 231 // width, y * 231 // height
     blue = np.where((x - width // 2) ** 2 + (y - height // 2) ** 2 < (height // 3) ** 2, 200, 30)
-    pixels = (np.stack([red, green, blue], axis=2) + noise).astype(np.uint8)
+    return (np.stack([red, green, blue], axis=2) + noise).astype(np.uint8)
+
+
+def drawn_picture(width: int = 320, height: int = 240) -> bytes:
+    """`drawn_pixels` as a PNG: the same bytes everywhere."""
+    pixels = drawn_pixels(width, height)
     rows = b"".join(b"\0" + row.tobytes() for row in pixels)
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     chunks = ((b"IHDR", header), (b"IDAT", _stored(rows)), (b"IEND", b""))
