@@ -211,6 +211,10 @@ def peak_scaled_pillow(folder: str) -> dict[str, float]:
     return _peak_edgekit(folder, "scaled", "pillow_fused")
 
 
+def peak_exact_matrix(folder: str) -> dict[str, float]:
+    return _peak_edgekit(folder, "exact", "pillow_matrix")
+
+
 def peak_exact(folder: str) -> dict[str, float]:
     return _peak_edgekit(folder, "exact", "pillow_fused")
 
