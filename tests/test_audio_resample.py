@@ -77,6 +77,15 @@ def test_every_output_is_the_windowed_sinc_sum(from_hz: int, to_hz: int, count: 
         assert made[n] == pytest.approx(float(weights @ samples), abs=2e-6)
 
 
+def test_any_layout_of_the_samples_and_none_at_all() -> None:
+    samples = np.random.default_rng(4).standard_normal(88200)
+    whole = resample(samples.astype(np.float32), 44100, 16000, QUALITY)
+    both = np.stack([samples, samples], axis=1)
+    assert np.array_equal(resample(both.astype(np.float32)[:, 0], 44100, 16000, QUALITY), whole)
+    assert np.array_equal(resample(samples, 44100, 16000, QUALITY), whole)
+    assert resample(np.zeros(0, np.float32), 44100, 16000, QUALITY).shape == (0,)
+
+
 def test_products_stay_below_what_wakes_the_threads_of_openblas() -> None:
     for from_hz in (8000, 11025, 22050, 44100, 48000, 96000):
         assert all(batch.taps[0].size <= LARGEST_PRODUCT for batch in plan(from_hz, 16000, QUALITY).batches)

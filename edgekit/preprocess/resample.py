@@ -34,12 +34,12 @@ def resample(pixels: Uint8, rows: Axis, columns: Axis) -> Uint8:
     down, across = bands(rows, ROWS_AT_ONCE), bands(columns, COLUMNS_AT_ONCE)
     if down.taken is not None:
         pixels = pixels[down.taken]
-    left, right = _reach(across.bands)
-    pixels = pixels[:, left:right] if across.taken is None else pixels[:, across.taken[left:right]]
-    height, width, channels = pixels.shape
-    tall, wide = rows.stop - rows.start, columns.stop - columns.start
+    if across.taken is not None:
+        pixels = pixels[:, across.taken]
+    (left, right), channels = _reach(across.bands), pixels.shape[2]
+    tall, wide, width = rows.stop - rows.start, columns.stop - columns.start, right - left
     planes = np.empty((channels, tall, width), np.float32)
-    for start, stop, strips in _rows(pixels.reshape(height, -1), 0, down.bands):  # a copy only where columns were cut
+    for start, stop, strips in _rows(_flat(pixels, left, right), 0, down.bands):
         planes[:, start:stop] = strips.reshape(-1, width, channels).transpose(2, 0, 1)
     lines = planes.reshape(channels * tall, width)
     result = np.empty((channels * tall, wide), np.float32)
@@ -61,15 +61,21 @@ def resample_rounded(pixels: Uint8, rows: Axis, columns: Axis, *, width_first: b
     """
     down = bands(rows, ROWS_AT_ONCE, fixed=True).bands
     across = bands(columns, TURNED_COLUMNS_AT_ONCE, fixed=True).bands
-    (top, bottom), (left, right) = _reach(down), _reach(across)
-    pixels = pixels[top:bottom, left:right]
-    height, width, channels = pixels.shape
+    (top, bottom), (left, right), channels = _reach(down), _reach(across), pixels.shape[2]
     if width_first:
-        narrow = _columns_to_levels(pixels, left, across)
-        levels = _rows_to_levels(narrow.reshape(height, -1), top, down)
+        narrow = _columns_to_levels(pixels[top:bottom, left:right], left, across)
+        levels = _rows_to_levels(narrow.reshape(bottom - top, -1), top, down)
         return levels.reshape(len(levels), channels, -1).transpose(0, 2, 1)
-    low = _rows_to_levels(pixels.reshape(height, -1), top, down)
-    return _columns_to_levels(low.reshape(-1, width, channels), left, across).transpose(0, 2, 1)
+    low = _rows_to_levels(_flat(pixels, left, right), 0, down)
+    return _columns_to_levels(low.reshape(-1, right - left, channels), left, across).transpose(0, 2, 1)
+
+
+def _flat(pixels: Uint8, left: int, right: int) -> Uint8:
+    """The columns [left, right) of (H, W, C) as (H, X), channels beside each other; a view where it can be."""
+    height, _, channels = pixels.shape
+    if pixels.flags.c_contiguous:
+        return pixels.reshape(height, -1)[:, left * channels : right * channels]
+    return pixels[:, left:right].reshape(height, -1)
 
 
 def _reach(of: tuple[Band, ...]) -> tuple[int, int]:

@@ -59,6 +59,8 @@ def resample(samples: Float32, from_hz: int, to_hz: int, spec: Resample) -> Floa
         return samples
     made = plan(from_hz, to_hz, spec)
     count = -(-len(samples) * made.up // made.down)
+    if count == 0:
+        return np.zeros(0, np.float32)
     periods = -(-count // made.produced)
     return _whole_periods(made, samples, -made.reach, periods)[:count]
 
@@ -146,9 +148,9 @@ def _whole_periods(made: Plan, samples: Float32, origin: int, periods: int) -> F
 
 
 def _stretch(samples: Float32, start: int, length: int) -> Float32:
-    """samples[start : start + length], with zeros where there are none."""
+    """samples[start : start + length], with zeros where there are none; one after the other in memory."""
     if start >= 0 and start + length <= len(samples):
-        return samples[start : start + length]
+        return np.ascontiguousarray(samples[start : start + length], np.float32)
     padded = np.zeros(length, np.float32)
     low, high = max(start, 0), min(start + length, len(samples))
     if low < high:
