@@ -259,6 +259,23 @@ def test_a_failing_restart_switches_back(tmp_path: Path) -> None:
         install(root, make_bundle(tmp_path, "1.1"))
 
 
+@pytest.mark.parametrize("name", ["release.json", "bundle/manifest.json", "bundle/labels.txt"])
+def test_a_file_that_a_cut_transfer_left_in_part_is_completed(tmp_path: Path, name: str) -> None:
+    """Small files travel together, some of them made in memory: a start of one on the device is not in their way."""
+    payload = make_bundle(tmp_path, "1.0")
+    whole = tmp_path / "whole/apps" / APP / "releases" / install(tmp_path / "whole", payload).release
+    data = (whole / name).read_bytes()
+    for number, cut in enumerate((0, 1, len(data) // 2, len(data) - 1)):
+        root = tmp_path / f"d{number}"
+        torn = root / "incoming" / whole.name / name
+        torn.parent.mkdir(parents=True)
+        torn.write_bytes(data[:cut])
+        torn.chmod(0o444)
+        assert install(root, payload).switched
+        assert (root / "apps" / APP / "releases" / whole.name / name).read_bytes() == data
+        assert what_runs(root) == payload.digest
+
+
 def test_a_daemon_that_the_restart_command_leaves_does_not_hold_the_deployment(tmp_path: Path) -> None:
     assert install(tmp_path / "d", make_bundle(tmp_path, "1.0"), restart="sleep 5 &").switched
 

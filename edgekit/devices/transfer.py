@@ -78,27 +78,30 @@ def _shares(words: list[str]) -> Iterator[str]:
 
 def send(session: Session, incoming: str, sends: tuple[Send, ...]) -> None:
     """Send files into the folder of the transfer; what arrives before a cut stays and is not sent again."""
-    small = [s.content for s in sends if s.offset == 0 and s.content.size <= SMALL_BYTES]
+    small = [s.content for s in sends if _travels_with_others(s)]
     for batch in _batches(small):
         packed = _pack(batch)
         session.run(scripts.UNPACK, incoming, stdin=packed, timeout_s=transfer_timeout_s(len(packed)))
         session.count(sum(c.size for c in batch))
     for item in sends:
-        if item.offset or item.content.size > SMALL_BYTES:
-            _send_blocks(session, incoming, item)
+        if item.content.source is not None and not _travels_with_others(item):
+            _send_blocks(session, incoming, item.content.source, item)
 
 
-def _send_blocks(session: Session, incoming: str, item: Send) -> None:
+def _travels_with_others(item: Send) -> bool:
+    """Small files do, and those whose bytes are made here; not what is gone on from."""
+    return item.offset == 0 and (item.content.size <= SMALL_BYTES or item.content.source is None)
+
+
+def _send_blocks(session: Session, incoming: str, source: str, item: Send) -> None:
     content, at = item.content, item.offset
     target = f"{incoming}/{content.path}"
     while at < content.size:
         size = min(BLOCK_BYTES, content.size - at)
         timeout_s = transfer_timeout_s(size)
         session.run(scripts.MAKE_PARENT, target, timeout_s=timeout_s)
-        if content.source is None:
-            raise InputError(f"{content.path} is too large to be made in memory: {content.size} bytes")
         session.device.transport.put(
-            Path(content.source),
+            Path(source),
             target,
             start=content.start + at,
             size=size,

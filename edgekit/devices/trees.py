@@ -135,27 +135,27 @@ def differences(listing: Listing | None, contents: tuple[Content, ...]) -> list[
 
 
 def _arrived_bytes(content: Content, arrived: Listing | None) -> int:
-    """How many bytes of a file an earlier transfer left that are the right ones."""
+    """How many bytes of a file an earlier transfer left that are the right ones and are gone on from."""
     file = arrived.files.get(content.path) if arrived and not arrived.odd else None
     if file is None or file.size > content.size:
         return 0
     if file.size == content.size:
         return file.size if file.sha256 == content.sha256 else 0
-    return file.size if file.sha256 == _hash_start(content, file.size) else 0
+    if content.source is None:  # it travels with others, and whole
+        return 0
+    return file.size if file.sha256 == _hash_start(content.source, content, file.size) else 0
 
 
-def _hash_start(content: Content, size: int) -> str:
-    if content.source is None:
-        return hashlib.sha256((content.data or b"")[:size]).hexdigest()
+def _hash_start(path: str, content: Content, size: int) -> str:
     digest = hashlib.sha256()
     try:
-        with Path(content.source).open("rb") as file:
+        with Path(path).open("rb") as file:
             file.seek(content.start)
             while size and (chunk := file.read(min(size, 1 << 20))):
                 digest.update(chunk)
                 size -= len(chunk)
     except OSError as error:
-        raise InputError(f"cannot read {content.source}: {error.strerror}") from None
+        raise InputError(f"cannot read {path}: {error.strerror}") from None
     return digest.hexdigest()
 
 
