@@ -196,7 +196,12 @@ read -r n < "$EK_FAULT/count"
 n=$((n + 1))
 echo $n > "$EK_FAULT/count"
 fail() { echo "$name: $1" >&2; exit 1; }
-torn() {  # of the files that a cp was to copy the first is there, the second in part
+torn() {  # of the files that a cp was to copy the first is there, the second in part; of a tar's each is in part
+  if [ $name = tar ]; then
+    /usr/bin/tar -v "$@" | while read -r file; do
+      if [ -f "$file" ]; then /usr/bin/head -c 5 "$file" > .part; /usr/bin/mv .part "$file"; fi
+    done
+  fi
   if [ $name != cp ]; then return; fi
   for last; do :; done
   if [ $# -gt 2 ]; then /usr/bin/cp "$1" "$last"; shift; fi
