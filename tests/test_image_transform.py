@@ -43,16 +43,22 @@ def whole_then_crop(
     return np.asarray(scaled)[top : top + part[0], left : left + part[1]]
 
 
+def drawn_resize(draw: random.Random, *, tallest: int) -> tuple[np.ndarray, Any, Any, Any]:
+    """A picture, its new size, and the corner and size of the centre that is cut out of it."""
+    height, width = draw.randint(2, tallest), draw.randint(2, 260)
+    new_height, new_width = draw.randint(1, 90), draw.randint(1, 90)
+    part = draw.randint(1, new_height), draw.randint(1, new_width)
+    corner = (new_height - part[0]) // 2, (new_width - part[1]) // 2
+    return picture(draw.randrange(1000), height, width), (new_height, new_width), corner, part
+
+
 @pytest.mark.parametrize("how", [*SMOOTH, "nearest"])
 def test_exact_equals_the_whole_resize_then_the_crop(how: str) -> None:
     """300 sizes per filter, to the bit; `pillow_fused` within 1 of 255 of the same."""
     draw = random.Random(how)
     for _ in range(300):
-        height, width = draw.randint(2, 260), draw.randint(2, 260)
-        new_height, new_width = draw.randint(1, 90), draw.randint(1, 90)
-        part = draw.randint(1, new_height), draw.randint(1, new_width)
-        corner = (new_height - part[0]) // 2, (new_width - part[1]) // 2
-        array = picture(draw.randrange(1000), height, width)
+        array, (new_height, new_width), corner, part = drawn_resize(draw, tallest=260)
+        height, width = array.shape[:2]
         expected = whole_then_crop(array, (new_height, new_width), corner, part, how)
         steps = resize("stretch", new_height, new_width, filter=how), crop(*part)
         assert np.array_equal(run(levels_spec(*steps), array), expected), (height, width, steps)
@@ -71,11 +77,8 @@ def test_pillow_matrix_is_a_level_from_pillow_in_few_numbers(how: str) -> None:
     draw = random.Random(f"matrix {how}")
     apart = numbers = 0
     for index in range(300):
-        height, width = draw.randint(2, 400), draw.randint(2, 260)
-        new_height, new_width = draw.randint(1, 90), draw.randint(1, 90)
-        part = draw.randint(1, new_height), draw.randint(1, new_width)
-        corner = (new_height - part[0]) // 2, (new_width - part[1]) // 2
-        array = picture(draw.randrange(1000), height, width)
+        array, (new_height, new_width), corner, part = drawn_resize(draw, tallest=400)
+        height, width = array.shape[:2]
         scale = resize("stretch", new_height, new_width, filter=how, arithmetic="pillow_matrix")
         if index % 5 == 0:
             array = array[:, :, :1]
