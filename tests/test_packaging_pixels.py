@@ -78,6 +78,13 @@ def test_each_arithmetic_is_said_to_be_as_near_as_it_is() -> None:
     assert pixel_deviation(with_pixels(made, Pixels(decode="exact", arithmetic="pillow"))) == []
 
 
+def test_a_bundle_that_takes_small_pictures_only() -> None:
+    made = draft(image=clip_spec(32))
+    small = made._replace(limits=made.limits.replace(pixels=10_000, image_bytes=1000))
+    scaled = Pixels(decode="scaled")
+    assert pixel_deviation(with_pixels(small, scaled)) == pixel_deviation(with_pixels(made, scaled))
+
+
 def test_without_a_choice_the_source_stays() -> None:
     made = draft()
     assert with_pixels(made, Pixels()) is made

@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from edgekit.errors import InputError, ManifestError
-from edgekit.packaging.draft import Draft
+from edgekit.manifest import Limits
+from edgekit.packaging.draft import LIMITS, Draft
 from edgekit.packaging.sampling import drawn_pixels
 from edgekit.preprocess.image import transform
 from edgekit.preprocess.picture import decode as decode_picture
@@ -52,6 +53,9 @@ def pixel_deviation(draft: Draft) -> list[str]:
 
     Measured on a drawn JPEG of eight times the model's size and on the JPEG files of the draft's samples.
     """
+    limits = draft.limits.replace(  # the drawn picture is ours, and may be larger than what the bundle takes
+        pixels=max(draft.limits.pixels, LIMITS.pixels), image_bytes=max(draft.limits.image_bytes, LIMITS.image_bytes)
+    )
     lines = []
     for keyword, spec in draft.inputs.items():
         if not isinstance(spec, ImageSpec):
@@ -59,7 +63,7 @@ def pixel_deviation(draft: Draft) -> list[str]:
         mine, exact = _levels(spec), _levels(_exact(spec))
         if mine == exact:
             continue
-        found = [np.abs(_pixels(mine, draft, jpeg) - _pixels(exact, draft, jpeg)) for jpeg in _pictures(draft, spec)]
+        found = [np.abs(_pixels(mine, limits, jpeg) - _pixels(exact, limits, jpeg)) for jpeg in _pictures(draft, spec)]
         mean, most = max(float(f.mean()) for f in found), max(int(f.max(initial=0)) for f in found)
         ways = sorted({s.arithmetic for s in spec.steps if isinstance(s, Resize)})
         lines.append(
@@ -91,8 +95,8 @@ def _levels(spec: ImageSpec) -> ImageSpec:
     )
 
 
-def _pixels(spec: ImageSpec, draft: Draft, jpeg: bytes) -> np.ndarray:
-    return transform(spec, decode_picture(spec, jpeg, draft.limits))[0][spec.value].astype(np.int16)
+def _pixels(spec: ImageSpec, limits: Limits, jpeg: bytes) -> np.ndarray:
+    return transform(spec, decode_picture(spec, jpeg, limits))[0][spec.value].astype(np.int16)
 
 
 def _pictures(draft: Draft, spec: ImageSpec) -> Iterator[bytes]:
